@@ -1,0 +1,81 @@
+# Everything that a person or CI runs; `make` alone lists it. Needs make and Python 3.11 or later, nothing else.
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Each environment is a stamp as old as the lock it was installed from, so a changed lock is installed at the next call.
+SERVER := $(VENV)/.server-installed
+ALL := $(VENV)/.all-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-compose check format-check lint types contracts drift format openapi demo bench lock clean
+
+help:  ## list what make can do
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+serve: $(SERVER)  ## run the service on 127.0.0.1:8000
+	$(PYTHON) -m service
+
+test: $(ALL)  ## run the whole test suite
+	$(PYTHON) -m pytest
+
+test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
+	$(PYTHON) -m pytest tests/compose
+
+check: format-check lint types contracts drift  ## run everything that CI insists on, tests with coverage last
+	$(PYTHON) -m pytest --cov --cov-report=term
+
+format-check: $(ALL)  ## fail where `make format` would change layout
+	$(PYTHON) -m ruff format --check
+
+lint: $(ALL)  ## ruff's rules
+	$(PYTHON) -m ruff check
+
+types: $(ALL)  ## mypy, strict
+	$(PYTHON) -m mypy
+
+contracts: $(ALL)  ## which package and module may import which
+	$(VENV)/bin/lint-imports
+
+drift: $(ALL)  ## fail where openapi/openapi.json is not what the service says
+	$(PYTHON) -m service openapi | diff -u openapi/openapi.json -
+
+format: $(ALL)  ## lay out the code and mend what ruff can mend
+	$(PYTHON) -m ruff format
+	$(PYTHON) -m ruff check --fix
+
+openapi: $(ALL)  ## write openapi/openapi.json
+	mkdir -p openapi
+	$(PYTHON) -m service openapi >openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+demo: $(ALL)  ## train two small classifiers and ask the service about their losses
+	$(PYTHON) -m demo
+
+bench: $(ALL)  ## print the measurements of benchmarks/
+	$(PYTHON) -m benchmarks
+
+lock: $(ALL)  ## pin what pyproject.toml names; UPGRADE=--upgrade takes the newest of everything
+	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) pyproject.toml --group demo --group test --group check -o requirements.lock
+	$(VENV)/bin/uv pip compile --quiet pyproject.toml -c requirements.lock -o requirements-server.lock
+
+clean:  ## remove the environment and everything generated that git ignores, caches included
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PYTHON):
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Xent needs Python 3.11 or later, and $(PYTHON3) is not: name one with make PYTHON3=/path/to/python3.12"; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON3) cannot make virtual environments: install python3-venv (Debian, Ubuntu)," \
+	    "or name another Python with make PYTHON3=/path/to/python3.12"; exit 1; }
+	$(PYTHON3) -m venv $(VENV)
+
+$(SERVER): requirements-server.lock | $(PYTHON)
+	$(PYTHON) -m pip install --quiet -r $<
+	touch $@
+
+$(ALL): requirements.lock | $(PYTHON)
+	$(PYTHON) -m pip install --quiet -r $<
+	touch $@ $(SERVER)

@@ -1,0 +1,79 @@
+"""Cross-entropy losses with stated conventions: tensors in, numbers out.
+
+>>> import torch
+>>> from xentcore import Spec, evaluate
+>>> logits = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.1, 0.2, 0.3, 0.4]])
+>>> (result,) = evaluate(logits, torch.tensor([0, 3]), [Spec("sparse")])
+>>> round(result.loss, 4), result.reduction.denominator
+(0.8413, 2.0)
+"""
+
+from xentcore.device import resolve_device
+from xentcore.errors import (
+    Cancelled,
+    CannotMerge,
+    DeviceUnavailable,
+    InvalidLabel,
+    InvalidProbability,
+    InvalidSetting,
+    InvalidTensor,
+    InvalidWeight,
+    LabelKindRefused,
+    NonFinite,
+    ShapeMismatch,
+    UnknownVariant,
+    UnsupportedDtype,
+    XentError,
+)
+from xentcore.evaluation import Evaluation, evaluate
+from xentcore.options import LABEL_KINDS, OUTPUTS, Family, LabelKind, Options, Output
+from xentcore.registry import VARIANTS, find_variant
+from xentcore.result import (
+    Calibration,
+    Diagnostic,
+    Distribution,
+    HardRow,
+    Reduction,
+    Result,
+    Rows,
+)
+from xentcore.spec import Spec
+from xentcore.variant import Settings, Variant
+
+__all__ = [
+    "LABEL_KINDS",
+    "OUTPUTS",
+    "VARIANTS",
+    "Calibration",
+    "Cancelled",
+    "CannotMerge",
+    "DeviceUnavailable",
+    "Diagnostic",
+    "Distribution",
+    "Evaluation",
+    "Family",
+    "HardRow",
+    "InvalidLabel",
+    "InvalidProbability",
+    "InvalidSetting",
+    "InvalidTensor",
+    "InvalidWeight",
+    "LabelKind",
+    "LabelKindRefused",
+    "NonFinite",
+    "Options",
+    "Output",
+    "Reduction",
+    "Result",
+    "Rows",
+    "Settings",
+    "ShapeMismatch",
+    "Spec",
+    "UnknownVariant",
+    "UnsupportedDtype",
+    "Variant",
+    "XentError",
+    "evaluate",
+    "find_variant",
+    "resolve_device",
+]

@@ -1,0 +1,244 @@
+"""A chunk of a batch: logits, labels and weights that fit each other, read block by block."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from xentcore.constants import Constants
+from xentcore.device import to_device
+from xentcore.errors import InvalidWeight, NonFinite, ShapeMismatch, UnsupportedDtype, pointer_to
+from xentcore.inputs import check_probabilities, to_logits
+from xentcore.labels import LabelReader, LabelRows, check_shapes
+from xentcore.layout import Block, Layout
+from xentcore.options import Family, LabelKind, Options
+from xentcore.sigmoid import Elements, elements
+from xentcore.softmax import RowStatistics, row_statistics
+
+_WEIGHTS_POINTER: Final = "/sample_weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a block that share a family and a form of labels, measured.
+
+    Attributes:
+        body: what the family's pass measured.
+        positions: where in the block they stand, (rows,), int64.
+        weights: sample weights, (rows,), float64.
+    """
+
+    body: RowStatistics | Elements
+    positions: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRows:
+    """A block as it was sent, on the device, with its labels read.
+
+    Attributes:
+        block: which rows.
+        values: (rows, classes) in the compute dtype.
+        labels: of the rows.
+        weights: sample weights, (rows,), float64.
+    """
+
+    block: Block
+    values: Tensor
+    labels: LabelRows
+    weights: Tensor
+
+    def select(self, positions: Tensor) -> "BlockRows":
+        """Return some of the rows; the block stays the one they came from."""
+        return BlockRows(
+            block=self.block,
+            values=self.values[positions],
+            labels=self.labels.select(positions),
+            weights=self.weights[positions],
+        )
+
+
+class Chunk:
+    """Logits with labels and weights of fitting shapes; nothing is copied, nothing is written to.
+
+    Args:
+        logits: any shape and strides; float16, bfloat16, float32 or float64.
+        labels: see :mod:`xentcore.labels`.
+        sample_weights: one per row, or one per index of the first axis; ``None`` for ones.
+        layout: of the logits.
+        kind: of the labels.
+        options: how to read them.
+        constants: dtype and device of the arithmetic.
+        distributions: whether label distributions have to sum to 1 (softmax family).
+
+    Raises:
+        ShapeMismatch: shapes that do not fit each other.
+        InvalidSetting: ``ignore_index`` is a class, and labels are shaped like the logits.
+    """
+
+    def __init__(  # noqa: PLR0913  (three tensors and how to read them)
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        sample_weights: Tensor | None,
+        *,
+        layout: Layout,
+        kind: LabelKind,
+        options: Options,
+        constants: Constants,
+        distributions: bool,
+    ) -> None:
+        check_shapes(labels, layout, kind)
+        self.layout = layout
+        self.kind = kind
+        self.constants = constants
+        self.dtype = logits.dtype
+        self.shape = tuple(logits.shape)
+        # Labels of one class may come as (N,) or (N, 1): per-row answers take their shape.
+        one_each = kind in ("integer", "binary")
+        self.row_shape = tuple(labels.shape) if one_each else layout.row_shape
+        self._options = options
+        self._logits = layout.classes_last(logits)
+        self._reader = LabelReader(
+            kind, layout, options, dtype=constants.dtype, distributions=distributions
+        )
+        self._labels = self._reader.view(labels)
+        self._weights = None if sample_weights is None else _weights_view(sample_weights, layout)
+
+    def read(self, block: Block) -> BlockRows:
+        """Bring a block to the device and check its labels and weights.
+
+        Raises:
+            InvalidLabel, InvalidWeight: naming the first offending position and value.
+        """
+        device = self.constants.device
+        values = self._logits[block.index].reshape(-1, self.layout.classes)
+        labels = to_device(self._labels[block.index].contiguous(), device)
+        return BlockRows(
+            block=block,
+            values=to_device(values, device).to(self.constants.dtype),
+            labels=self._reader.read(labels, block),
+            weights=self._read_weights(block, len(values)).to(device),
+        )
+
+    def _read_weights(self, block: Block, rows: int) -> Tensor:
+        if self._weights is None:
+            return torch.ones(rows, dtype=torch.float64)
+        weights = self._weights[block.index].reshape(-1).double()
+        wrong = ~((weights >= 0) & weights.isfinite())
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            position = self.layout.position(block.start + row)
+            raise InvalidWeight(
+                f"sample weight {weights[row].item():g} at position {position} "
+                "is negative or not finite",
+                pointer=pointer_to("sample_weights", position),
+            )
+        return weights
+
+    def measure(self, rows: BlockRows, family: Family) -> tuple[Tensor | None, list[Rows]]:
+        """Run a family's pass over the rows of a block that can be evaluated.
+
+        Returns:
+            which rows hold a NaN (softmax: or +inf) and are not ignored, (rows,), bool, or ``None``
+            for none; and the rows that are left, in at most two parts: those with a label, those
+            with a distribution.
+
+        Raises:
+            InvalidProbability: the numbers are no probabilities although stated to be.
+            NonFinite: under ``nonfinite="reject"``, naming row and class.
+        """
+        ignored = rows.labels.ignored
+        check_probabilities(rows.values, rows.block, self.layout, self._options, ignored=ignored)
+        rows = replace(rows, values=to_logits(rows.values, family, self._options))
+        maximum = rows.values.amax(dim=1)
+        unusable = self._unusable(rows, maximum, family)
+        dropped = ignored
+        if unusable is not None and self._options.nonfinite == "exclude":
+            dropped = unusable if ignored is None else unusable | ignored
+        positions = torch.arange(len(maximum), device=maximum.device)
+        if dropped is not None:
+            positions = positions[~dropped]
+            rows, maximum = rows.select(positions), maximum[positions]
+        return unusable, list(self._measured(rows, maximum, positions, family))
+
+    def _unusable(self, rows: BlockRows, maximum: Tensor, family: Family) -> Tensor | None:
+        unusable = maximum.isnan() if family == "sigmoid" else ~(maximum < torch.inf)
+        if rows.labels.ignored is not None:
+            unusable &= ~rows.labels.ignored
+        if not unusable.any():
+            return None
+        if self._options.nonfinite == "reject":
+            row = int(unusable.nonzero()[0])
+            wrong = rows.values[row].isnan() | rows.values[row].isposinf()
+            cls = int(wrong.nonzero()[0])
+            position = self.layout.element_position(rows.block.start + row, cls)
+            raise NonFinite(
+                f"the logit at position {position} is NaN or +inf: leave the row out, "
+                "or ask for nonfinite 'exclude'",
+                pointer=pointer_to("logits", position),
+            )
+        return unusable
+
+    def _measured(
+        self, rows: BlockRows, maximum: Tensor, positions: Tensor, family: Family
+    ) -> Iterator[Rows]:
+        if not len(positions):
+            return
+        if family == "sigmoid":
+            block = elements(rows.values, _targets(rows), self.constants)
+            yield Rows(block, positions, rows.weights)
+            return
+        for chosen, where in _by_label_form(rows):
+            body = row_statistics(
+                chosen.values, maximum[where], chosen.labels.values, self.constants
+            )
+            yield Rows(body, positions[where], chosen.weights)
+
+
+def _targets(rows: BlockRows) -> Tensor:
+    """Return targets, made of the index where labels are one: its class 1, all others 0."""
+    if not rows.labels.is_index:
+        return rows.labels.values
+    return torch.zeros_like(rows.values).scatter_(1, rows.labels.values[:, None], 1.0)
+
+
+def _by_label_form(rows: BlockRows) -> Iterator[tuple[BlockRows, Tensor | slice]]:
+    """Yield rows with an index, then rows with a distribution, and which they are.
+
+    A distribution with all its mass on one class is that class: it takes the index's path row by
+    row, so that its numbers are equal whatever stands in the rows beside it.
+    """
+    if rows.labels.is_index:
+        yield rows, slice(None)
+        return
+    targets = rows.labels.values
+    certain = (targets.amax(dim=1) == 1) & (targets.sum(dim=1, dtype=torch.float64) == 1)
+    if certain.any():
+        positions = certain.nonzero()[:, 0]
+        chosen = rows.select(positions)
+        index = chosen.labels.values.argmax(dim=1)
+        yield replace(chosen, labels=LabelRows(index, None)), positions
+    if not certain.all():
+        positions = (~certain).nonzero()[:, 0]
+        yield rows.select(positions), positions
+
+
+def _weights_view(weights: Tensor, layout: Layout) -> Tensor:
+    """Return sample weights so that the index of a block selects those of its rows."""
+    if weights.dtype.is_complex:
+        raise UnsupportedDtype("sample weights are complex numbers", pointer=_WEIGHTS_POINTER)
+    shape = tuple(weights.shape)
+    if shape == layout.row_shape or (layout.classes == 1 and weights.numel() == layout.rows):
+        return weights.reshape(layout.row_shape)
+    if shape == layout.row_shape[:1]:
+        # One weight per sample: all positions of the sample share it.
+        spread = weights.reshape(-1, *[1] * (len(layout.row_shape) - 1))
+        return spread.expand(layout.row_shape)
+    raise ShapeMismatch(
+        f"sample_weights have shape {shape}: give one per row, {layout.row_shape}",
+        pointer=_WEIGHTS_POINTER,
+    )

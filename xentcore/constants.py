@@ -1,0 +1,45 @@
+"""Per-class settings as tensors, made once per evaluation instead of once per block."""
+
+import torch
+from torch import Tensor
+
+from xentcore.errors import InvalidSetting
+
+
+class Constants:
+    """Turns the tuples of settings into vectors on the device, and remembers them.
+
+    Keyed by identity: the settings that own the tuples live as long as the evaluation, and hashing
+    a million weights for every block would cost more than the block.
+    """
+
+    def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = dtype
+        self.device = device
+        self._vectors: dict[int, tuple[tuple[float, ...], Tensor]] = {}
+
+    def vector(self, values: tuple[float, ...]) -> Tensor:
+        """Return the tuple as a vector of shape (classes,) in the compute dtype.
+
+        Raises:
+            InvalidSetting: a number that the compute dtype cannot hold.
+        """
+        known = self._vectors.get(id(values))
+        if known is None:
+            vector = torch.tensor(values, dtype=self.dtype, device=self.device)
+            if not vector.isfinite().all():
+                largest = torch.finfo(self.dtype).max
+                raise InvalidSetting(
+                    f"per-class settings must not exceed {largest:g}, the largest number of the "
+                    "arithmetic used",
+                    pointer="/settings",
+                )
+            # The tuple is kept too: its identity must not be given to another one meanwhile.
+            known = self._vectors[id(values)] = (values, vector)
+        return known[1]
+
+    def scale(self, value: float | tuple[float, ...] | None) -> "Tensor | float":
+        """Return a factor that broadcasts over classes: a number, a vector, or 1 for ``None``."""
+        if value is None:
+            return 1.0
+        return self.vector(value) if isinstance(value, tuple) else value

@@ -1,0 +1,397 @@
+"""Evaluation: update(chunk) -> merge(other) -> result(). The only loop over chunks."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from xentcore.answer import Question
+from xentcore.chunk import Chunk
+from xentcore.constants import Constants
+from xentcore.device import block_rows
+from xentcore.diagnostics import Evidence
+from xentcore.errors import (
+    Cancelled,
+    CannotMerge,
+    DeviceUnavailable,
+    InvalidSetting,
+    ShapeMismatch,
+)
+from xentcore.inputs import compute_dtype
+from xentcore.labels import (
+    LabelReader,
+    check_shapes,
+    count_classes,
+    decide_kind,
+    join_kinds,
+    readable,
+)
+from xentcore.layout import Block, Layout
+from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
+from xentcore.registry import find_variant
+from xentcore.result import Result
+from xentcore.spec import BoundSpec, Spec, about
+from xentcore.summary import State, below
+from xentcore.tally import Inquiry, Tally
+
+CPU: Final = torch.device("cpu")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What an evaluation has seen so far.
+
+    Attributes:
+        tallies: per spec.
+        kind: of the labels; ``None`` before a row decided it.
+        classes: how many; ``None`` before a row told.
+        rows: how many.
+        shape: of the rows and their labels behind the first axis; ``None`` before a chunk told.
+        evidence: of double softmax.
+        chunks: kept for the gradient, where it is asked for.
+    """
+
+    tallies: list[Tally]
+    kind: LabelKind | None
+    classes: int | None
+    rows: int = 0
+    shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+    chunks: list[Chunk] = field(default_factory=list)
+
+
+class Evaluation:
+    """Evaluates any number of variants over a batch that comes in chunks.
+
+    Args:
+        specs: the variants; all are evaluated in one pass over each chunk.
+        classes: how many classes rows have; ``None`` takes the first chunk's.
+        outputs: what to answer beside the loss. The gradient is computed when the result is asked
+            for, from the chunks, which must not change until then.
+        options: how to read and reduce the batch.
+        device: where to compute.
+        class_counts: rows per class of the whole batch, for settings that are derived from them.
+        cancelled: asked between blocks; once it returns true, ``Cancelled`` is raised.
+
+    Raises:
+        UnknownVariant: a spec that names none.
+        InvalidSetting: settings that do not fit; no specs.
+    """
+
+    def __init__(  # noqa: PLR0913  (one keyword per question that can be asked)
+        self,
+        specs: Sequence[Spec],
+        *,
+        classes: int | None = None,
+        outputs: Collection[Output] = (),
+        options: Options | None = None,
+        device: torch.device = CPU,
+        class_counts: Sequence[int] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if not specs:
+            raise InvalidSetting("no variant is asked for: give at least one", pointer="/variants")
+        bound = []
+        for place, spec in enumerate(specs):
+            with about(place):
+                bound.append(BoundSpec(spec, class_counts))
+                if classes is not None:
+                    bound[-1].settings.check_classes(classes)
+        self.inquiry = Inquiry(tuple(bound), options or Options(), frozenset(outputs))
+        self.device = device
+        stated = self.inquiry.options.label_kind
+        self.seen = Seen(
+            tallies=self.inquiry.empty_tallies(),
+            kind=None if stated == "auto" else stated,
+            classes=classes,
+        )
+        self._cancelled = cancelled
+        self._constants: dict[torch.dtype, Constants] = {}
+
+    def update(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None = None) -> None:
+        """Evaluate more rows. After an error the evaluation is as it was before the call.
+
+        Args:
+            logits: (N,), (N, C) or (N, C, d1..dk), the classes along ``options.class_axis``;
+                float16, bfloat16, float32 or float64, any strides.
+            labels: see :mod:`xentcore.labels`.
+            sample_weights: one per row, or one per index of the first axis; ``None`` for ones.
+
+        Raises:
+            InvalidTensor: tensors that cannot be evaluated; each subclass names the place.
+            InvalidSetting: settings that do not fit the batch.
+            Cancelled: ``cancelled`` returned true.
+            DeviceUnavailable: the device's memory is exhausted even for one row.
+        """
+        chunk = self._admit(logits, labels, sample_weights)
+        tallies, evidence = self.inquiry.empty_tallies(), replace(self.seen.evidence)
+
+        def tally(block: Block) -> None:
+            found = self.inquiry.tally(chunk, block, evidence)
+            for total, part in zip(tallies, found, strict=True):
+                total.merge(part)
+
+        self._each_block(chunk, tally)
+        seen = self.seen
+        for total, part in zip(seen.tallies, tallies, strict=True):
+            part.per_row = part.per_row.in_shape(chunk.row_shape, chunk.layout.row_shape)
+            part.summary.rows.total = chunk.layout.rows
+            total.merge(part, first_row=seen.rows)
+        seen.evidence = evidence
+        if "gradient" in self.inquiry.outputs:
+            seen.chunks.append(chunk)
+        if chunk.layout.rows:
+            seen.rows += chunk.layout.rows
+            seen.kind = chunk.kind
+        if chunk.layout.classes:
+            seen.classes = chunk.layout.classes
+        seen.shape = _shape_beyond_first(chunk)
+
+    def merge(self, other: "Evaluation") -> None:
+        """Add what another evaluation of the same specs saw; its rows follow this one's.
+
+        Raises:
+            CannotMerge: the two did not ask the same question, or not about the same classes.
+        """
+        if not _same_question(self.inquiry, other.inquiry):
+            raise CannotMerge(
+                "the two evaluations differ in variants, settings, options or outputs"
+            )
+        mine, theirs = self.seen, other.seen
+        if mine.classes != theirs.classes and None not in (mine.classes, theirs.classes):
+            raise CannotMerge(f"one has {mine.classes} classes, the other {theirs.classes}")
+        if theirs.kind is not None:
+            try:
+                mine.kind = self._joined(theirs.kind)
+            except InvalidSetting as error:
+                raise CannotMerge(str(error)) from None
+        mine.classes = mine.classes if theirs.classes is None else theirs.classes
+        for total, part in zip(mine.tallies, theirs.tallies, strict=True):
+            total.merge(part, first_row=mine.rows)
+        mine.chunks += theirs.chunks
+        mine.rows += theirs.rows
+        mine.evidence.merge(theirs.evidence)
+
+    def result(self) -> tuple[Result, ...]:
+        """Return the answer of each spec, in their order. May be asked for again after more rows.
+
+        Raises:
+            Cancelled: ``cancelled`` returned true.
+            DeviceUnavailable: the device's memory is exhausted even for one row.
+        """
+        asked = [
+            (self._question(spec), tally)
+            for spec, tally in zip(self.inquiry.specs, self.seen.tallies, strict=True)
+        ]
+        results = [q.answer(t.summary, t.per_row, self.seen.evidence) for q, t in asked]
+        if "gradient" not in self.inquiry.outputs:
+            return tuple(results)
+        scales = [question.gradient_scale(tally.summary) for question, tally in asked]
+        chunks = [self._gradients(chunk, scales) for chunk in self.seen.chunks]
+        return tuple(
+            replace(result, gradient=self._joined_gradient([chunk[place] for chunk in chunks]))
+            for place, result in enumerate(results)
+        )
+
+    def state_dict(self) -> State:
+        """Return the sums as plain tensors by name, for another machine or a later day.
+
+        Raises:
+            CannotMerge: outputs that grow with the batch were asked for; they stay with it.
+        """
+        if self.inquiry.row_columns or "gradient" in self.inquiry.outputs:
+            raise CannotMerge(
+                "per_sample, gradient, row_statistics and reduction 'none' ask for rows, not sums: "
+                "evaluate without them"
+            )
+        seen = self.seen
+        kind = -1 if seen.kind is None else LABEL_KINDS.index(seen.kind)
+        classes = -1 if seen.classes is None else seen.classes
+        evidence = (seen.evidence.rows, seen.evidence.distributions)
+        state = {"seen": torch.tensor([seen.rows, classes, kind, *evidence], dtype=torch.int64)}
+        for place, tally in enumerate(seen.tallies):
+            state |= {f"{place}.{name}": value for name, value in tally.summary.state().items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Replace what was seen by what :meth:`state_dict` of an equal evaluation returned."""
+        rows, classes, kind, evidence_rows, distributions = state["seen"].tolist()
+        self.seen = Seen(
+            tallies=self.inquiry.empty_tallies(),
+            kind=None if kind < 0 else LABEL_KINDS[kind],
+            classes=None if classes < 0 else classes,
+            rows=rows,
+            evidence=Evidence(evidence_rows, bool(distributions)),
+        )
+        for place, tally in enumerate(self.seen.tallies):
+            tally.summary.load(below(f"{place}.", state))
+
+    def _admit(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None) -> Chunk:
+        """Return tensors that fit each other and the specs as a chunk."""
+        options = self.inquiry.options
+        layout = Layout.of(logits.shape, options.class_axis)
+        dtype = compute_dtype(logits.dtype)
+        labels = readable(labels)
+        if self.seen.classes is not None and layout.classes not in (0, self.seen.classes):
+            raise ShapeMismatch(
+                f"logits have {layout.classes} classes, and {self.seen.classes} were expected",
+                pointer="/logits",
+            )
+        check_shapes(labels, layout, options.label_kind)
+        kind = options.label_kind
+        if kind == "auto":
+            kind = decide_kind(labels, layout, options.ignore_index)
+        if layout.rows:
+            kind = self._joined(kind)
+            for place, spec in enumerate(self.inquiry.specs):
+                with about(place):
+                    spec.check(kind, layout.classes, self.inquiry.outputs)
+        if dtype not in self._constants:
+            self._constants[dtype] = Constants(dtype=dtype, device=self.device)
+        chunk = Chunk(
+            logits,
+            labels,
+            sample_weights,
+            layout=layout,
+            kind=kind,
+            options=options,
+            constants=self._constants[dtype],
+            distributions=any(spec.family(kind) == "softmax" for spec in self.inquiry.specs),
+        )
+        if self.seen.shape not in (None, _shape_beyond_first(chunk)):
+            raise ShapeMismatch(
+                f"rows and labels of this chunk have shapes {_shape_beyond_first(chunk)} behind "
+                f"their first axis, and those before had {self.seen.shape}",
+                pointer="/logits",
+            )
+        return chunk
+
+    def _joined(self, kind: LabelKind) -> LabelKind:
+        """Return the kind of these labels and of all before them."""
+        known = self.seen.kind
+        joined = kind if known is None else join_kinds(known, kind)
+        if joined is None or any(
+            spec.family(known or joined) != spec.family(joined) for spec in self.inquiry.specs
+        ):
+            raise InvalidSetting(
+                f"labels were {known} and now are {kind}: state their kind", pointer="/label_kind"
+            )
+        return joined
+
+    def _each_block(self, chunk: Chunk, work: Callable[[Block], None]) -> None:
+        """Do the work block by block; a block too large for the device's memory is halved."""
+        for block in chunk.layout.blocks(block_rows(chunk.layout.classes, self.device)):
+            waiting = [block]
+            while waiting:
+                if self._cancelled():
+                    raise Cancelled("the evaluation was cancelled")
+                current = waiting.pop()
+                try:
+                    work(current)
+                except torch.OutOfMemoryError:
+                    halves = chunk.layout.halves(current)
+                    if not halves:
+                        raise DeviceUnavailable(
+                            f"the memory of {self.device} is exhausted: try again later"
+                        ) from None
+                    waiting += reversed(halves)
+
+    def _gradients(self, chunk: Chunk, scales: Sequence[float]) -> list[Tensor]:
+        """Return the gradient of each spec over a chunk, in the shape and order of its logits."""
+        dtype = self.inquiry.options.gradient_dtype or chunk.dtype
+        gradients = [torch.empty(chunk.shape, dtype=dtype) for _ in scales]
+        views = [chunk.layout.classes_last(gradient) for gradient in gradients]
+
+        def write(block: Block) -> None:
+            found = self.inquiry.gradients(chunk, block, scales)
+            for view, rows in zip(views, found, strict=True):
+                into = view[block.index]
+                into.copy_(rows.reshape(into.shape))
+
+        self._each_block(chunk, write)
+        return gradients
+
+    def _joined_gradient(self, chunks: Sequence[Tensor]) -> Tensor | None:
+        """Return the chunks as one; ``None`` where no chunk told the dtype and shape."""
+        if len(chunks) < 2:  # noqa: PLR2004  (a single chunk is not copied)
+            return chunks[0] if chunks else None
+        # Rows follow each other along the first axis that is not the classes'.
+        return torch.cat(list(chunks), dim=int(self.seen.chunks[0].layout.class_axis == 0))
+
+    def _question(self, spec: BoundSpec) -> Question:
+        return Question(
+            name=spec.name,
+            variant=spec.variant.slug,
+            family=spec.family(self.seen.kind),
+            settings=spec.asked,
+            class_weights=spec.class_weights,
+            options=self.inquiry.options,
+            outputs=self.inquiry.outputs,
+            classes=self.seen.classes or 0,
+            label_kind=self.seen.kind,
+        )
+
+
+def _same_question(mine: Inquiry, other: Inquiry) -> bool:
+    def asked(inquiry: Inquiry) -> object:
+        # As resolved: two batches that weigh their own classes differently do not add up.
+        specs = [(spec.name, spec.variant.slug, spec.settings) for spec in inquiry.specs]
+        return specs, inquiry.options, inquiry.outputs
+
+    return asked(mine) == asked(other)
+
+
+def _shape_beyond_first(chunk: Chunk) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return chunk.layout.row_shape[1:], chunk.row_shape[1:]
+
+
+def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
+    logits: Tensor,
+    labels: Tensor,
+    specs: Sequence[Spec],
+    *,
+    sample_weights: Tensor | None = None,
+    outputs: Collection[Output] = (),
+    options: Options | None = None,
+    device: torch.device = CPU,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[Result, ...]:
+    """Evaluate variants on one batch: an :class:`Evaluation` of a single chunk.
+
+    With the whole batch at hand, settings that depend on class counts take the batch's.
+
+    Raises:
+        XentError: as :class:`Evaluation` and :meth:`Evaluation.update` do.
+    """
+    options = options or Options()
+    counts = None
+    if any(_needs_counts(spec) for spec in specs):
+        counts = _class_counts(logits, labels, options)
+    evaluation = Evaluation(
+        specs,
+        outputs=outputs,
+        options=options,
+        device=device,
+        class_counts=counts,
+        cancelled=cancelled,
+    )
+    evaluation.update(logits, labels, sample_weights)
+    return evaluation.result()
+
+
+def _needs_counts(spec: Spec) -> bool:
+    variant = find_variant(spec.variant)
+    return spec.settings is not None and variant.needs_class_counts(spec.settings)
+
+
+def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]:
+    layout = Layout.of(logits.shape, options.class_axis)
+    labels = readable(labels)
+    check_shapes(labels, layout, options.label_kind)
+    kind = options.label_kind
+    if kind == "auto":
+        kind = decide_kind(labels, layout, options.ignore_index)
+    reader = LabelReader(kind, layout, options, dtype=torch.float64, distributions=True)
+    return count_classes(labels, reader, layout, block_rows(layout.classes, CPU))

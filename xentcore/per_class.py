@@ -1,0 +1,197 @@
+"""The columns of the per-class breakdown: how each is summed, and how the sums become columns.
+
+Softmax family. A row belongs to its label, a distribution to its most probable class.
+
+    support             rows of the class
+    weight              sum of s_r * w_c t_rc, the class's share of the ``weights`` denominator
+    loss_sum            nats, all weights included; the classes add up to the reduction's sum
+    loss_mean           loss_sum over the class's share of the denominator
+    loss_share          loss_sum over the sum of all classes
+    recall              share of the class's rows that are predicted right
+    predicted           rows predicted to be of the class
+    mean_probability    mean of p_c over all evaluated rows
+    gradient_norm_mean  mean over the class's rows of ||d loss_r / d z_r||, before reduction
+    gradient_sum        sum over all rows of the gradient's column, as reduced
+
+Sigmoid family. Every row has an element in every class; positive: t >= 1/2, predicted: p >= 1/2.
+
+    support             elements of the class: positives + negatives
+    positives, negatives, positive_loss_sum, negative_loss_sum
+    false_positives, true_negatives, false_negatives
+    recall              true positives over positives
+    predicted           elements predicted positive
+    and the columns above, with the mean of gradient_norm over all elements of the class.
+
+A mean over nothing is NaN, never 0; for softmax every mean of a class without rows is.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from xentcore.options import Family, Normaliser
+from xentcore.result import ratios
+from xentcore.sigmoid import Elements, ElementTerms
+from xentcore.softmax import RowStatistics, RowTerms, gradient, times
+
+Sums = dict[str, Tensor]
+
+REST: Final = -1
+
+
+def softmax_sums(
+    statistics: RowStatistics, terms: RowTerms, *, factors: Tensor, kept: Tensor | None
+) -> Sums:
+    """Return sums per class over rows, (classes,), int64 or float64.
+
+    Args:
+        statistics: rows that were measured.
+        terms: a variant's terms for them.
+        factors: sample weight per row, 0 where the row is excluded, (rows,), float64.
+        kept: rows that are evaluated, (rows,), bool; ``None`` for all.
+    """
+    classes = statistics.shifted.shape[1]
+    counted = torch.ones_like(factors) if kept is None else kept.double()
+    label, predicted = statistics.label, statistics.prediction
+    hit = predicted == label
+    if kept is not None:
+        hit, predicted = hit & kept, predicted[kept]
+    others = statistics.others_sums(counted)
+    if terms.subtract is None and terms.at_label is not None:
+        # Without a gradient tensor: ||scale (p - e_y)||^2 from sums that leave the label out.
+        scale = times(factors, terms.scale)
+        pull = times(factors, terms.at_label)
+        spread = times(scale, 1 / statistics.partition).square() * statistics.others_squared
+        norm = (pull.square() + spread).sqrt()
+        # Without any weights the gradient's columns are those of p.
+        column = others if torch.equal(scale, counted) else statistics.others_sums(scale)
+        column = column.index_add(0, statistics.pivot, pull)
+    else:
+        rows = gradient(statistics, terms, factors)
+        norm = torch.linalg.vector_norm(rows, dim=1).double()
+        column = rows.sum(dim=0, dtype=torch.float64)
+    pivot_sums = times(counted, statistics.pivot_probability)
+    return {
+        "true_positives": torch.bincount(label[hit], minlength=classes),
+        "predicted": torch.bincount(predicted, minlength=classes),
+        "probability_sum": others.index_add(0, statistics.pivot, pivot_sums),
+        "gradient_norm_sum": torch.bincount(label, norm, minlength=classes),
+        "gradient_sum": column,
+    }
+
+
+def sigmoid_sums(
+    block: Elements, terms: ElementTerms, *, factors: Tensor, kept: Tensor | None
+) -> Sums:
+    """Return sums per class over elements; see :func:`softmax_sums`."""
+    positive = block.targets >= 0.5  # noqa: PLR2004
+    predicted = block.logits >= 0
+    loss, slope, p = terms.loss, terms.gradient, block.probability
+    if kept is not None:
+        positive, predicted, factors = positive[kept], predicted[kept], factors[kept]
+        loss, slope, p = loss[kept], slope[kept], p[kept]
+    loss = loss * factors[:, None]
+    slope = slope * factors[:, None]
+    true_positives = (positive & predicted).sum(dim=0)
+    positives = positive.sum(dim=0)
+    false_positives = predicted.sum(dim=0) - true_positives
+    negatives = len(positive) - positives
+    return {
+        "positives": positives,
+        "negatives": negatives,
+        "positive_loss_sum": (loss * positive).sum(dim=0),
+        "negative_loss_sum": (loss * ~positive).sum(dim=0),
+        "true_positives": true_positives,
+        "predicted": predicted.sum(dim=0),
+        "false_positives": false_positives,
+        "true_negatives": negatives - false_positives,
+        "false_negatives": positives - true_positives,
+        "probability_sum": p.sum(dim=0, dtype=torch.float64),
+        "gradient_norm_sum": slope.abs().sum(dim=0),
+        "gradient_sum": slope.sum(dim=0),
+    }
+
+
+def columns(
+    sums: Mapping[str, Tensor],
+    *,
+    family: Family,
+    classes: int,
+    normaliser: Normaliser,
+    gradient_scale: float,
+    limit: int | None,
+) -> Sums:
+    """Return the columns of the breakdown, ``class`` first.
+
+    Args:
+        sums: of an evaluation, float64 and int64, (classes,); none where no row was seen.
+        family: which columns there are.
+        classes: how many.
+        normaliser: what ``loss_mean`` divides by.
+        gradient_scale: what the reduction multiplied the gradient of the sum by.
+        limit: list this many classes of largest loss and fold the rest into one row, class REST.
+    """
+    names = _SUMS[family]
+    sums = {name: sums.get(name, torch.zeros(classes, dtype=torch.float64)) for name in names}
+    index = torch.arange(classes)
+    # Softmax: a row supports one class; sigmoid: every class.
+    rows = sums["support"].sum() if family == "softmax" else sums["support"][:1].sum()
+    if limit is not None and classes > limit:
+        listed = sums["loss_sum"].sort(descending=True, stable=True).indices
+        index = torch.cat([listed[:limit], torch.tensor([REST])])
+        sums = {name: _fold(column, listed, limit) for name, column in sums.items()}
+    support, loss_sum = sums["support"], sums["loss_sum"]
+    share = {
+        "weights": sums["weight"],
+        "rows": support,
+        "elements": support * (classes if family == "softmax" else 1),
+    }[normaliser]
+    positives = support if family == "softmax" else sums["positives"]
+    # One row of the fold stands for many classes: its mean probability is that of them together.
+    mean_probability = ratios(sums["probability_sum"], rows.expand(len(index)))
+    found = {
+        "class": index,
+        "support": support,
+        "weight": sums["weight"],
+        "loss_sum": loss_sum,
+        "loss_mean": ratios(loss_sum, share),
+        "loss_share": ratios(loss_sum, loss_sum.sum().expand(len(index))),
+        "recall": ratios(sums["true_positives"], positives),
+        "predicted": sums["predicted"],
+        "mean_probability": mean_probability.masked_fill(support == 0, torch.nan),
+        "gradient_norm_mean": ratios(sums["gradient_norm_sum"], support),
+        "gradient_sum": sums["gradient_sum"] * gradient_scale,
+    }
+    return found | {name: sums[name] for name in names if name in _SIGMOID_ONLY}
+
+
+_BOTH: Final = (
+    "support",
+    "weight",
+    "loss_sum",
+    "true_positives",
+    "predicted",
+    "probability_sum",
+    "gradient_norm_sum",
+    "gradient_sum",
+)
+_SIGMOID_ONLY: Final = (
+    "positives",
+    "negatives",
+    "positive_loss_sum",
+    "negative_loss_sum",
+    "false_positives",
+    "true_negatives",
+    "false_negatives",
+)
+_SUMS: Final[Mapping[Family, tuple[str, ...]]] = {
+    "softmax": _BOTH,
+    "sigmoid": (*_BOTH, *_SIGMOID_ONLY),
+}
+
+
+def _fold(column: Tensor, order: Tensor, limit: int) -> Tensor:
+    column = column[order]
+    return torch.cat([column[:limit], column[limit:].sum(dim=0, keepdim=True)])

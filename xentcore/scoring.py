@@ -1,0 +1,282 @@
+"""Rows of a block under one variant: what each contributes, and the summary of them all.
+
+The two families differ in what they know about a row; what becomes of it is the same.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xentcore.calibration import CalibrationSums
+from xentcore.histogram import Histogram
+from xentcore.options import NonFinitePolicy, Output
+from xentcore.per_class import Sums, sigmoid_sums, softmax_sums
+from xentcore.result import HardRow
+from xentcore.sigmoid import Elements, ElementTerms, restore_infinities
+from xentcore.softmax import RowStatistics, RowTerms, gradient, times
+from xentcore.summary import RowCounts, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of rows whose losses are known.
+
+    Attributes:
+        loss: each row's contribution to the sum, all weights included, (rows,), float64.
+        infinite: rows whose loss is +inf, (rows,), bool; ``None`` for none.
+        kept: rows that are evaluated, (rows,), bool; ``None`` for all.
+        finite: rows whose loss is finite, (rows,), bool; ``None`` for all. Under "propagate" rows
+            are kept that are not finite; order statistics and bins leave them out.
+        factors: sample weight, 0 where the row is excluded, (rows,), float64.
+    """
+
+    loss: Tensor
+    infinite: Tensor | None
+    kept: Tensor | None
+    finite: Tensor | None
+    factors: Tensor
+
+    @classmethod
+    def of(cls, loss: Tensor, weights: Tensor, policy: NonFinitePolicy) -> "Fate":
+        """Decide what becomes of rows with these contributions and sample weights."""
+        finite = loss.isfinite()
+        if finite.all():
+            return cls(loss, None, None, None, weights)
+        infinite = loss.isposinf()
+        if policy == "propagate":
+            return cls(loss, infinite, None, finite, weights)
+        return cls(loss, infinite, finite, finite, weights.masked_fill(infinite, 0))
+
+    def of_evaluated(self, column: Tensor) -> Tensor:
+        """Return the entries of the rows that are evaluated."""
+        return column if self.kept is None else column[self.kept]
+
+    def of_finite(self, column: Tensor) -> Tensor:
+        """Return the entries of the rows whose loss is finite."""
+        return column if self.finite is None else column[self.finite]
+
+    @property
+    def counted_loss(self) -> Tensor:
+        """The loss of the rows that are evaluated, 0 for the others, (rows,), float64."""
+        return self.loss if self.kept is None else self.loss.masked_fill(~self.kept, 0)
+
+
+class Scored(ABC):
+    """Rows of one family under one variant, with their fate."""
+
+    fate: Fate
+
+    @abstractmethod
+    def gradient(self, scale: float) -> Tensor:
+        """Return scale * d sum / d logits, (rows, classes), exactly 0 where excluded."""
+
+    @abstractmethod
+    def saturated(self) -> int:
+        """Return how many evaluated losses are too small for the compute dtype to tell from 0."""
+
+    @abstractmethod
+    def label_weights(self, class_weights: Tensor | None) -> Tensor:
+        """Return sum over classes of w*t with t unsmoothed, (rows,), float64."""
+
+    @abstractmethod
+    def support(self) -> Sums:
+        """Return the counts per class that diagnostics need."""
+
+    @abstractmethod
+    def class_sums(self, class_weights: Tensor | None) -> Sums:
+        """Return the sums behind the per-class breakdown."""
+
+    @abstractmethod
+    def calibration(self) -> CalibrationSums:
+        """Return the sums behind the reliability diagram."""
+
+    @abstractmethod
+    def hard_row(self, at: int, row: int) -> HardRow:
+        """Describe the row at a position, whose number is ``row``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows(Scored):
+    """Softmax family."""
+
+    statistics: RowStatistics
+    terms: RowTerms
+    fate: Fate
+
+    @classmethod
+    def of(
+        cls, statistics: RowStatistics, terms: RowTerms, weights: Tensor, policy: NonFinitePolicy
+    ) -> "ScoredRows":
+        """Decide the rows' fate. A row of -inf alone has no softmax: its loss counts as +inf."""
+        loss = times(weights, terms.loss).masked_fill(statistics.maximum.isneginf(), torch.inf)
+        return cls(statistics, terms, Fate.of(loss, weights, policy))
+
+    def gradient(self, scale: float) -> Tensor:
+        return gradient(self.statistics, self.terms, self.fate.factors * scale)
+
+    def saturated(self) -> int:
+        if self.statistics.targets is not None:
+            return 0
+        vanished = (self.statistics.others == 0) & (self.terms.loss == 0)
+        return int(self.fate.of_evaluated(vanished).sum())
+
+    def label_weights(self, class_weights: Tensor | None) -> Tensor:
+        targets = self.statistics.targets
+        if targets is not None:
+            weighted = targets if class_weights is None else targets * class_weights
+            return weighted.double().sum(dim=1)
+        if class_weights is None:
+            return torch.ones_like(self.fate.loss)
+        return class_weights[self.statistics.pivot].double()
+
+    def support(self) -> Sums:
+        classes = self.statistics.shifted.shape[1]
+        label = self.fate.of_evaluated(self.statistics.label)
+        return {"support": torch.bincount(label, minlength=classes)}
+
+    def class_sums(self, class_weights: Tensor | None) -> Sums:
+        label, classes = self.statistics.label, self.statistics.shifted.shape[1]
+        weight = self.label_weights(class_weights) * self.fate.factors
+        return {
+            "weight": torch.bincount(label, weight, minlength=classes),
+            "loss_sum": torch.bincount(label, self.fate.counted_loss, minlength=classes),
+            **softmax_sums(
+                self.statistics, self.terms, factors=self.fate.factors, kept=self.fate.kept
+            ),
+        }
+
+    def calibration(self) -> CalibrationSums:
+        finite, statistics = self.fate.of_finite, self.statistics
+        return CalibrationSums.of(
+            confidence=finite(statistics.confidence),
+            hits=finite(statistics.prediction == statistics.label),
+            brier=finite(statistics.brier),
+            entropy=finite(statistics.entropy),
+        )
+
+    def hard_row(self, at: int, row: int) -> HardRow:
+        return HardRow(
+            row=row,
+            label=int(self.statistics.label[at]),
+            prediction=int(self.statistics.prediction[at]),
+            probability=self.statistics.confidence[at].item(),
+            loss=self.fate.loss[at].item(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredElements(Scored):
+    """Sigmoid family."""
+
+    block: Elements
+    terms: ElementTerms
+    fate: Fate
+
+    @classmethod
+    def of(
+        cls, block: Elements, terms: ElementTerms, weights: Tensor, policy: NonFinitePolicy
+    ) -> "ScoredElements":
+        """Decide the rows' fate."""
+        terms = restore_infinities(block, terms)
+        loss = times(weights, terms.loss.sum(dim=1, dtype=torch.float64))
+        return cls(block, terms, Fate.of(loss, weights, policy))
+
+    def gradient(self, scale: float) -> Tensor:
+        factors = (self.fate.factors * scale)[:, None].to(self.terms.gradient.dtype)
+        return torch.where(factors == 0, 0.0, self.terms.gradient * factors)
+
+    def saturated(self) -> int:
+        vanished = (self.block.decay == 0) & (self.terms.loss == 0)
+        return int(self.fate.of_evaluated(vanished.all(dim=1)).sum())
+
+    def label_weights(self, class_weights: Tensor | None) -> Tensor:
+        targets = self.block.targets
+        weighted = targets if class_weights is None else targets * class_weights
+        return weighted.sum(dim=1, dtype=torch.float64)
+
+    def support(self) -> Sums:
+        positive = self.fate.of_evaluated(self.block.targets) >= 0.5  # noqa: PLR2004
+        rows, classes = positive.shape
+        return {
+            "support": torch.full((classes,), rows, device=positive.device),
+            "positives": positive.sum(dim=0),
+        }
+
+    def class_sums(self, class_weights: Tensor | None) -> Sums:
+        factors = self.fate.factors
+        weight = torch.mv(self.block.targets.double().t(), factors)
+        sums = sigmoid_sums(self.block, self.terms, factors=factors, kept=self.fate.kept)
+        return {
+            "weight": weight if class_weights is None else weight * class_weights,
+            "loss_sum": sums["positive_loss_sum"] + sums["negative_loss_sum"],
+            **sums,
+        }
+
+    def calibration(self) -> CalibrationSums:
+        finite, block = self.fate.of_finite, self.block
+        p, t = finite(block.probability).double(), finite(block.targets).double()
+        not_p = finite(block.complement).double()
+        entropy = -(torch.xlogy(p, p) + torch.xlogy(not_p, not_p))
+        return CalibrationSums.of(
+            confidence=p.flatten(),
+            hits=t.flatten(),
+            brier=(p - t).square().flatten(),
+            entropy=entropy.flatten(),
+        )
+
+    def hard_row(self, at: int, row: int) -> HardRow:
+        worst = int(self.terms.loss[at].argmax())
+        return HardRow(
+            row=row,
+            label=int(self.block.targets[at, worst] >= 0.5),  # noqa: PLR2004
+            prediction=int(self.block.logits[at, worst] >= 0),
+            probability=self.block.probability[at, worst].item(),
+            loss=self.fate.loss[at].item(),
+            class_index=worst,
+        )
+
+
+def summarise(
+    scored: Scored,
+    class_weights: Tensor | None,
+    outputs: Collection[Output],
+    *,
+    hardest: int,
+    numbers: Tensor,
+) -> Summary:
+    """Return the summary of rows under one variant.
+
+    Args:
+        scored: the rows.
+        class_weights: those that enter the denominator, (classes,), or ``None``.
+        outputs: what was asked for.
+        hardest: how many rows the list of hardest ones holds.
+        numbers: the rows' numbers, (rows,), int64.
+    """
+    summary = Summary.empty(outputs, hardest=hardest)
+    fate = scored.fate
+    weight = scored.label_weights(class_weights) * fate.factors
+    infinite = 0 if fate.infinite is None else int(fate.infinite.sum())
+    summary.loss_sum = fate.counted_loss.sum().item()
+    summary.weight_sum = weight.sum().item()
+    summary.rows = RowCounts(
+        infinite=infinite,
+        evaluated=len(fate.loss) - (0 if fate.kept is None else infinite),
+        saturated=scored.saturated(),
+    )
+    summary.classes = scored.support()
+    if "per_class" in outputs:
+        summary.classes |= scored.class_sums(class_weights)
+    if summary.histogram is not None:
+        summary.histogram = Histogram.of(fate.of_finite(fate.loss))
+    if summary.calibration is not None:
+        summary.calibration = scored.calibration()
+    if summary.hardest is not None:
+        summary.hardest.add(
+            scored.hard_row(at, int(numbers[at]))
+            for at in summary.hardest.candidates(fate.loss, fate.finite).tolist()
+        )
+    return summary

@@ -1,0 +1,91 @@
+"""The element pass of the sigmoid family, in plain PyTorch.
+
+Every element is an independent yes or no with probability ``sigma(x)``. Everything is built from
+``decay = exp(-|x|)``, which cannot overflow: ``softplus(x) = max(x, 0) + log1p(decay)``.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from xentcore.constants import Constants
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A block of logits and targets, and what the losses of its elements are made of.
+
+    Attributes:
+        logits: x, (rows, classes), no NaN; infinities replaced by the largest finite number.
+        targets: t in [0, 1], (rows, classes).
+        infinite: where x is +inf or -inf, or ``None`` when nowhere.
+        constants: per-class settings as tensors.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    infinite: Tensor | None
+    constants: Constants
+
+    @cached_property
+    def decay(self) -> Tensor:
+        """Return exp(-|x|): 0 where the smaller of the two probabilities is too small to tell."""
+        return self.logits.abs().neg_().exp_()
+
+    @cached_property
+    def _log1p_decay(self) -> Tensor:
+        return self.decay.log1p()
+
+    @cached_property
+    def softplus(self) -> Tensor:
+        """-log(1 - p) = log(1 + e^x): the loss where t = 0."""
+        return self.logits.clamp_min(0) + self._log1p_decay
+
+    @cached_property
+    def softplus_negative(self) -> Tensor:
+        """-log p = log(1 + e^-x): the loss where t = 1."""
+        return self._log1p_decay - self.logits.clamp_max(0)
+
+    @cached_property
+    def probability(self) -> Tensor:
+        """P = sigma(x)."""
+        return torch.where(self.logits >= 0, 1.0, self.decay) / (1 + self.decay)
+
+    @cached_property
+    def complement(self) -> Tensor:
+        """1 - p = sigma(-x), without cancellation."""
+        return torch.where(self.logits >= 0, self.decay, 1.0) / (1 + self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class ElementTerms:
+    """A variant's loss and gradient per element, both (rows, classes) in the compute dtype."""
+
+    loss: Tensor
+    gradient: Tensor
+
+
+def elements(logits: Tensor, targets: Tensor, constants: Constants) -> Elements:
+    """Prepare a block of logits without NaN; see :class:`Elements` for shapes."""
+    infinite = logits.isinf()
+    if not infinite.any():
+        return Elements(logits=logits, targets=targets, infinite=None, constants=constants)
+    # The largest finite number stands in for infinity, so that 0 * inf cannot arise.
+    limits = torch.finfo(logits.dtype)
+    return Elements(
+        logits=logits.clamp(limits.min, limits.max),
+        targets=targets,
+        infinite=infinite,
+        constants=constants,
+    )
+
+
+def restore_infinities(block: Elements, terms: ElementTerms) -> ElementTerms:
+    """Return terms whose loss is +inf where an infinite logit is wrong about its target."""
+    if block.infinite is None:
+        return terms
+    # Where it is right, the loss of the number that stands in for it is exactly 0.
+    wrong = block.infinite & (terms.loss > 0)
+    return ElementTerms(loss=terms.loss.masked_fill(wrong, torch.inf), gradient=terms.gradient)

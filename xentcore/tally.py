@@ -1,0 +1,171 @@
+"""One block of a chunk under every spec: what it adds to the sums, and its rows' own answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xentcore.chunk import BlockRows, Chunk, Rows
+from xentcore.diagnostics import Evidence
+from xentcore.errors import NonFinite, pointer_to
+from xentcore.layout import Block
+from xentcore.options import Options, Output
+from xentcore.row_outputs import (
+    LOSS_COLUMNS,
+    STATISTICS_COLUMNS,
+    RowOutputs,
+    RowStatus,
+    statistics_columns,
+)
+from xentcore.scoring import Scored, summarise
+from xentcore.softmax import RowStatistics
+from xentcore.spec import BoundSpec
+from xentcore.summary import Summary
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one spec has seen: sums, and columns with one number per row."""
+
+    summary: Summary
+    per_row: RowOutputs
+
+    def merge(self, other: "Tally", *, first_row: int = 0) -> None:
+        """Add what another tally has seen, whose row 0 is this one's row ``first_row``."""
+        self.summary.merge(other.summary, first_row=first_row)
+        self.per_row.merge(other.per_row)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What is asked of every row: the specs, how to read the batch, and what to answer."""
+
+    specs: Sequence[BoundSpec]
+    options: Options
+    outputs: frozenset[Output]
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns asked for that have one number per row."""
+        losses = "per_sample" in self.outputs or self.options.reduction == "none"
+        return (LOSS_COLUMNS if losses else ()) + (
+            STATISTICS_COLUMNS if "row_statistics" in self.outputs else ()
+        )
+
+    def empty_tally(self) -> Tally:
+        """Return what a spec has seen before the first row."""
+        return Tally(
+            Summary.empty(self.outputs, hardest=self.options.hardest), RowOutputs(self.row_columns)
+        )
+
+    def empty_tallies(self) -> list[Tally]:
+        """Return one for each spec."""
+        return [self.empty_tally() for _ in self.specs]
+
+    def tally(self, chunk: Chunk, block: Block, evidence: Evidence) -> list[Tally]:
+        """Return what a block adds to each spec, and let the evidence see its rows.
+
+        Raises:
+            InvalidTensor: labels, weights or logits of the block that cannot be evaluated.
+        """
+        rows = chunk.read(block)
+        if self.options.input == "logits":
+            evidence.see(rows.values, rows.labels.ignored)
+        return [
+            self._tally_spec(spec, chunk, rows, unusable, scored)
+            for spec, (unusable, scored) in zip(self.specs, self._score(chunk, rows), strict=True)
+        ]
+
+    def gradients(self, chunk: Chunk, block: Block, scales: Sequence[float]) -> list[Tensor]:
+        """Return scale * d sum / d logits of a block for each spec, (rows, classes)."""
+        rows = chunk.read(block)
+        found = []
+        for scale, (_, scored) in zip(scales, self._score(chunk, rows), strict=True):
+            whole = torch.zeros_like(rows.values)
+            for part, score in scored:
+                whole[part.positions] = score.gradient(scale)
+            found.append(whole)
+        return found
+
+    def _score(
+        self, chunk: Chunk, rows: BlockRows
+    ) -> list[tuple[Tensor | None, list[tuple[Rows, Scored]]]]:
+        """Return per spec which rows are not finite, and the others scored."""
+        families = [spec.family(chunk.kind) for spec in self.specs]
+        measured = {family: chunk.measure(rows, family) for family in set(families)}
+        found = []
+        for spec, family in zip(self.specs, families, strict=True):
+            unusable, parts = measured[family]
+            scored = [(part, spec.score(part.body, part.weights, self.options)) for part in parts]
+            found.append((unusable, scored))
+        return found
+
+    def _tally_spec(
+        self,
+        spec: BoundSpec,
+        chunk: Chunk,
+        rows: BlockRows,
+        unusable: Tensor | None,
+        scored: Sequence[tuple[Rows, Scored]],
+    ) -> Tally:
+        tally = self.empty_tally()
+        ignored = rows.labels.ignored
+        tally.summary.rows.ignored = 0 if ignored is None else int(ignored.sum())
+        tally.summary.rows.nonfinite = 0 if unusable is None else int(unusable.sum())
+        weights = spec.class_weights
+        vector = None if weights is None else chunk.constants.vector(weights)
+        for part, score in scored:
+            if self.options.nonfinite == "reject":
+                _refuse_infinite(chunk, rows.block, part, score)
+            summary = summarise(
+                score,
+                vector,
+                self.outputs,
+                hardest=self.options.hardest,
+                numbers=part.positions + rows.block.start,
+            )
+            tally.summary.merge(summary)
+        columns = self.row_columns
+        if "per_sample" in columns:
+            tally.per_row.add(_losses(rows, unusable, scored))
+        if "rank" in columns:
+            tally.per_row.add(_statistics(rows, scored))
+        return tally
+
+
+def _losses(
+    rows: BlockRows, unusable: Tensor | None, scored: Sequence[tuple[Rows, Scored]]
+) -> dict[str, Tensor]:
+    loss = torch.full_like(rows.weights, torch.nan)
+    status = torch.zeros_like(loss, dtype=torch.int8)
+    if rows.labels.ignored is not None:
+        status[rows.labels.ignored] = RowStatus.IGNORED
+    if unusable is not None:
+        status[unusable] = RowStatus.NONFINITE
+    for part, score in scored:
+        loss[part.positions] = score.fate.loss
+        if score.fate.infinite is not None:
+            status[part.positions[score.fate.infinite]] = RowStatus.INFINITE
+    return {"per_sample": loss, "status": status}
+
+
+def _statistics(rows: BlockRows, scored: Sequence[tuple[Rows, Scored]]) -> dict[str, Tensor]:
+    table = {name: torch.full_like(rows.weights, torch.nan) for name in STATISTICS_COLUMNS}
+    for part, _ in scored:
+        if isinstance(part.body, RowStatistics):
+            for name, column in statistics_columns(part.body).items():
+                table[name][part.positions] = column
+    return table
+
+
+def _refuse_infinite(chunk: Chunk, block: Block, part: Rows, score: Scored) -> None:
+    if score.fate.infinite is None:
+        return
+    row = int(part.positions[score.fate.infinite][0]) + block.start
+    position = chunk.layout.position(row)
+    raise NonFinite(
+        f"the loss of row {position} is infinite, its label stands on a logit of -inf: "
+        "leave the row out, or ask for nonfinite 'exclude'",
+        pointer=pointer_to("labels", position),
+    )

@@ -1,0 +1,1 @@
+"""The variants, one file each. A file added here is found, routed, documented and tested."""
