@@ -27,12 +27,12 @@ class Rows:
     Attributes:
         body: what the family's pass measured.
         positions: where in the block they stand, (rows,), int64.
-        weights: sample weights, (rows,), float64.
+        weights: sample weights, (rows,), float64; ``None`` for ones.
     """
 
     body: RowStatistics | Elements
     positions: Tensor
-    weights: Tensor
+    weights: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,17 @@ class BlockRows:
         block: which rows.
         values: (rows, classes) in the compute dtype.
         labels: of the rows.
-        weights: sample weights, (rows,), float64.
+        weights: sample weights, (rows,), float64; ``None`` for ones.
     """
 
     block: Block
     values: Tensor
     labels: LabelRows
-    weights: Tensor
+    weights: Tensor | None
+
+    def blank_column(self) -> Tensor:
+        """Return one NaN per row, (rows,), float64."""
+        return torch.full_like(self.values[:, 0], torch.nan, dtype=torch.float64)
 
     def select(self, positions: Tensor) -> "BlockRows":
         """Return some of the rows; the block stays the one they came from."""
@@ -57,7 +61,7 @@ class BlockRows:
             block=self.block,
             values=self.values[positions],
             labels=self.labels.select(positions),
-            weights=self.weights[positions],
+            weights=None if self.weights is None else self.weights[positions],
         )
 
 
@@ -119,14 +123,15 @@ class Chunk:
         labels = to_device(self._labels[block.index].contiguous(), device)
         return BlockRows(
             block=block,
-            values=to_device(values, device).to(self.constants.dtype),
+            # Contiguous: over strided rows a sum adds in another order, and rounds otherwise.
+            values=to_device(values, device).to(self.constants.dtype).contiguous(),
             labels=self._reader.read(labels, block),
-            weights=self._read_weights(block, len(values)).to(device),
+            weights=self._read_weights(block),
         )
 
-    def _read_weights(self, block: Block, rows: int) -> Tensor:
+    def _read_weights(self, block: Block) -> Tensor | None:
         if self._weights is None:
-            return torch.ones(rows, dtype=torch.float64)
+            return None
         weights = self._weights[block.index].reshape(-1).double()
         wrong = ~((weights >= 0) & weights.isfinite())
         if wrong.any():
@@ -137,7 +142,7 @@ class Chunk:
                 "is negative or not finite",
                 pointer=pointer_to("sample_weights", position),
             )
-        return weights
+        return weights.to(self.constants.device)
 
     def measure(self, rows: BlockRows, family: Family) -> tuple[Tensor | None, list[Rows]]:
         """Run a family's pass over the rows of a block that can be evaluated.

@@ -126,14 +126,19 @@ class Evaluation:
             DeviceUnavailable: the device's memory is exhausted even for one row.
         """
         chunk = self._admit(logits, labels, sample_weights)
-        tallies, evidence = self.inquiry.empty_tallies(), replace(self.seen.evidence)
+        tallies: list[Tally] = []
+        evidence = replace(self.seen.evidence)
 
         def tally(block: Block) -> None:
             found = self.inquiry.tally(chunk, block, evidence)
+            if not tallies:
+                tallies.extend(found)
+                return
             for total, part in zip(tallies, found, strict=True):
                 total.merge(part)
 
         self._each_block(chunk, tally)
+        tallies = tallies or self.inquiry.empty_tallies()
         seen = self.seen
         for total, part in zip(seen.tallies, tallies, strict=True):
             part.per_row = part.per_row.in_shape(chunk.row_shape, chunk.layout.row_shape)

@@ -25,7 +25,7 @@ Sigmoid family. Every row has an element in every class; positive: t >= 1/2, pre
 A mean over nothing is NaN, never 0; for softmax every mean of a class without rows is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import torch
@@ -53,30 +53,33 @@ def softmax_sums(
         kept: rows that are evaluated, (rows,), bool; ``None`` for all.
     """
     classes = statistics.shifted.shape[1]
-    counted = torch.ones_like(factors) if kept is None else kept.double()
     label, predicted = statistics.label, statistics.prediction
     hit = predicted == label
+    weigh: Callable[[Tensor, Tensor], Tensor] = torch.mul
+    per_row = statistics.partition.reciprocal()
     if kept is not None:
+        # Excluded rows may hold anything, and must count as 0.
+        weigh = times
         hit, predicted = hit & kept, predicted[kept]
-    others = statistics.others_sums(counted)
+        per_row = per_row.masked_fill(~kept, 0)
+    others = statistics.others_sums(per_row)
     if terms.subtract is None and terms.at_label is not None:
         # Without a gradient tensor: ||scale (p - e_y)||^2 from sums that leave the label out.
-        scale = times(factors, terms.scale)
-        pull = times(factors, terms.at_label)
-        spread = times(scale, 1 / statistics.partition).square() * statistics.others_squared
-        norm = (pull.square() + spread).sqrt()
+        pull = weigh(factors, terms.at_label)
+        scale = weigh(factors, terms.scale) * per_row
+        norm = (pull.square() + scale.square() * statistics.others_squared).sqrt()
         # Without any weights the gradient's columns are those of p.
-        column = others if torch.equal(scale, counted) else statistics.others_sums(scale)
+        column = others if torch.equal(scale, per_row) else statistics.others_sums(scale)
         column = column.index_add(0, statistics.pivot, pull)
     else:
         rows = gradient(statistics, terms, factors)
         norm = torch.linalg.vector_norm(rows, dim=1).double()
         column = rows.sum(dim=0, dtype=torch.float64)
-    pivot_sums = times(counted, statistics.pivot_probability)
+    at_pivot = statistics.pivot_exp * per_row
     return {
         "true_positives": torch.bincount(label[hit], minlength=classes),
         "predicted": torch.bincount(predicted, minlength=classes),
-        "probability_sum": others.index_add(0, statistics.pivot, pivot_sums),
+        "probability_sum": others.index_add(0, statistics.pivot, at_pivot),
         "gradient_norm_sum": torch.bincount(label, norm, minlength=classes),
         "gradient_sum": column,
     }
@@ -92,8 +95,8 @@ def sigmoid_sums(
     if kept is not None:
         positive, predicted, factors = positive[kept], predicted[kept], factors[kept]
         loss, slope, p = loss[kept], slope[kept], p[kept]
-    loss = loss * factors[:, None]
-    slope = slope * factors[:, None]
+    loss = times(factors[:, None], loss)
+    slope = times(factors[:, None], slope)
     true_positives = (positive & predicted).sum(dim=0)
     positives = positive.sum(dim=0)
     false_positives = predicted.sum(dim=0) - true_positives
@@ -101,8 +104,8 @@ def sigmoid_sums(
     return {
         "positives": positives,
         "negatives": negatives,
-        "positive_loss_sum": (loss * positive).sum(dim=0),
-        "negative_loss_sum": (loss * ~positive).sum(dim=0),
+        "positive_loss_sum": loss.masked_fill(~positive, 0).sum(dim=0),
+        "negative_loss_sum": loss.masked_fill(positive, 0).sum(dim=0),
         "true_positives": true_positives,
         "predicted": predicted.sum(dim=0),
         "false_positives": false_positives,

@@ -40,15 +40,29 @@ class Fate:
     factors: Tensor
 
     @classmethod
-    def of(cls, loss: Tensor, weights: Tensor, policy: NonFinitePolicy) -> "Fate":
-        """Decide what becomes of rows with these contributions and sample weights."""
+    def of(
+        cls, loss: Tensor, weights: Tensor | None, policy: NonFinitePolicy, *, lost: Tensor
+    ) -> "Fate":
+        """Decide what becomes of rows.
+
+        Args:
+            loss: as the variant has it, (rows,), float64.
+            weights: sample weights, (rows,), float64; ``None`` for ones.
+            policy: what becomes of a loss that is not finite.
+            lost: rows whose loss counts as +inf whatever they weigh, (rows,), bool.
+        """
+        factors = torch.ones_like(loss) if weights is None else weights
+        if weights is not None:
+            # A row of weight 0 contributes 0, whatever its loss.
+            loss = times(weights, loss)
+        loss = loss.masked_fill(lost, torch.inf)
         finite = loss.isfinite()
         if finite.all():
-            return cls(loss, None, None, None, weights)
+            return cls(loss, None, None, None, factors)
         infinite = loss.isposinf()
         if policy == "propagate":
-            return cls(loss, infinite, None, finite, weights)
-        return cls(loss, infinite, finite, finite, weights.masked_fill(infinite, 0))
+            return cls(loss, infinite, None, finite, factors)
+        return cls(loss, infinite, finite, finite, factors.masked_fill(infinite, 0))
 
     def of_evaluated(self, column: Tensor) -> Tensor:
         """Return the entries of the rows that are evaluated."""
@@ -108,11 +122,15 @@ class ScoredRows(Scored):
 
     @classmethod
     def of(
-        cls, statistics: RowStatistics, terms: RowTerms, weights: Tensor, policy: NonFinitePolicy
+        cls,
+        statistics: RowStatistics,
+        terms: RowTerms,
+        weights: Tensor | None,
+        policy: NonFinitePolicy,
     ) -> "ScoredRows":
         """Decide the rows' fate. A row of -inf alone has no softmax: its loss counts as +inf."""
-        loss = times(weights, terms.loss).masked_fill(statistics.maximum.isneginf(), torch.inf)
-        return cls(statistics, terms, Fate.of(loss, weights, policy))
+        lost = statistics.maximum.isneginf()
+        return cls(statistics, terms, Fate.of(terms.loss, weights, policy, lost=lost))
 
     def gradient(self, scale: float) -> Tensor:
         return gradient(self.statistics, self.terms, self.fate.factors * scale)
@@ -177,12 +195,13 @@ class ScoredElements(Scored):
 
     @classmethod
     def of(
-        cls, block: Elements, terms: ElementTerms, weights: Tensor, policy: NonFinitePolicy
+        cls, block: Elements, terms: ElementTerms, weights: Tensor | None, policy: NonFinitePolicy
     ) -> "ScoredElements":
         """Decide the rows' fate."""
         terms = restore_infinities(block, terms)
-        loss = times(weights, terms.loss.sum(dim=1, dtype=torch.float64))
-        return cls(block, terms, Fate.of(loss, weights, policy))
+        loss = terms.loss.sum(dim=1, dtype=torch.float64)
+        lost = torch.zeros_like(loss, dtype=torch.bool)
+        return cls(block, terms, Fate.of(loss, weights, policy, lost=lost))
 
     def gradient(self, scale: float) -> Tensor:
         factors = (self.fate.factors * scale)[:, None].to(self.terms.gradient.dtype)

@@ -148,9 +148,9 @@ class RowStatistics:
         return self.exp_others.double()
 
     def others_sums(self, factors: Tensor) -> Tensor:
-        """Return sum over rows of factors[row] * p[row, class] but at pivots, (classes,)."""
+        """Return sum over rows of factors[row] * exp u[row, class] but at pivots, (classes,)."""
         # float64: a float32 sum over rows would depend on how they were split into chunks.
-        return torch.mv(self._exp_others_double.t(), times(factors, 1 / self.partition))
+        return torch.mv(self._exp_others_double.t(), factors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,9 @@ def cross_entropy(
         a = statistics.targets * keep + spread
         return _dense_cross_entropy(statistics, a if w is None else a * w)
     label_weight = torch.ones_like(statistics.others) if w is None else w[statistics.pivot].double()
-    loss = times(label_weight * keep, statistics.pivot_surprise)
+    loss = statistics.pivot_surprise
+    if w is not None:
+        loss = times(label_weight, loss)
     if not spread:
         # keep is 1 here: without a spread nothing is taken from the label.
         return RowTerms(
@@ -256,7 +258,8 @@ def cross_entropy(
     if w is None:
         w = constants.vector((1.0,)).expand(statistics.shifted.shape[1])
     total = w.double().sum()
-    loss = loss + spread * (total * statistics.log_partition - weighted_sum(statistics.shifted, w))
+    spread_loss = total * statistics.log_partition - weighted_sum(statistics.shifted, w)
+    loss = keep * loss + spread * spread_loss
     scale = keep * label_weight + spread * total
     # keep may be negative (two classes, most of the label spread to the other one): inf - inf.
     lost = statistics.pivot_surprise.isinf() & (label_weight > 0)

@@ -66,8 +66,10 @@ class BoundSpec:
         """Return the family that serves labels of this kind; before a row decided it, the usual."""
         return self.variant.family(self.settings, kind or self.variant.label_kinds[0])
 
-    def score(self, body: RowStatistics | Elements, weights: Tensor, options: Options) -> Scored:
-        """Return measured rows under this variant."""
+    def score(
+        self, body: RowStatistics | Elements, weights: Tensor | None, options: Options
+    ) -> Scored:
+        """Return measured rows under this variant; sample weights ``None`` for ones."""
         if isinstance(body, RowStatistics):
             terms = self.variant.rows(body, self.settings)
             return ScoredRows.of(body, terms, weights, options.nonfinite)

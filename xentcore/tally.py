@@ -109,23 +109,25 @@ class Inquiry:
         unusable: Tensor | None,
         scored: Sequence[tuple[Rows, Scored]],
     ) -> Tally:
-        tally = self.empty_tally()
-        ignored = rows.labels.ignored
-        tally.summary.rows.ignored = 0 if ignored is None else int(ignored.sum())
-        tally.summary.rows.nonfinite = 0 if unusable is None else int(unusable.sum())
         weights = spec.class_weights
         vector = None if weights is None else chunk.constants.vector(weights)
+        summaries = []
         for part, score in scored:
             if self.options.nonfinite == "reject":
                 _refuse_infinite(chunk, rows.block, part, score)
-            summary = summarise(
-                score,
-                vector,
-                self.outputs,
-                hardest=self.options.hardest,
-                numbers=part.positions + rows.block.start,
+            numbers = part.positions + rows.block.start
+            hardest = self.options.hardest
+            summaries.append(
+                summarise(score, vector, self.outputs, hardest=hardest, numbers=numbers)
             )
+        tally = self.empty_tally()
+        if summaries:
+            tally.summary = summaries[0]
+        for summary in summaries[1:]:
             tally.summary.merge(summary)
+        ignored = rows.labels.ignored
+        tally.summary.rows.ignored = 0 if ignored is None else int(ignored.sum())
+        tally.summary.rows.nonfinite = 0 if unusable is None else int(unusable.sum())
         columns = self.row_columns
         if "per_sample" in columns:
             tally.per_row.add(_losses(rows, unusable, scored))
@@ -137,7 +139,7 @@ class Inquiry:
 def _losses(
     rows: BlockRows, unusable: Tensor | None, scored: Sequence[tuple[Rows, Scored]]
 ) -> dict[str, Tensor]:
-    loss = torch.full_like(rows.weights, torch.nan)
+    loss = rows.blank_column()
     status = torch.zeros_like(loss, dtype=torch.int8)
     if rows.labels.ignored is not None:
         status[rows.labels.ignored] = RowStatus.IGNORED
@@ -151,7 +153,7 @@ def _losses(
 
 
 def _statistics(rows: BlockRows, scored: Sequence[tuple[Rows, Scored]]) -> dict[str, Tensor]:
-    table = {name: torch.full_like(rows.weights, torch.nan) for name in STATISTICS_COLUMNS}
+    table = {name: rows.blank_column() for name in STATISTICS_COLUMNS}
     for part, _ in scored:
         if isinstance(part.body, RowStatistics):
             for name, column in statistics_columns(part.body).items():
