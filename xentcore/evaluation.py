@@ -74,6 +74,8 @@ class Evaluation:
         device: where to compute.
         class_counts: rows per class of the whole batch, for settings that are derived from them.
         cancelled: asked between blocks; once it returns true, ``Cancelled`` is raised.
+        await_rows: called with a row number before a chunk's rows below it are read; returns once
+            they are in memory. Logits may so be evaluated while their last rows still arrive.
 
     Raises:
         UnknownVariant: a spec that names none.
@@ -90,6 +92,7 @@ class Evaluation:
         device: torch.device = CPU,
         class_counts: Sequence[int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        await_rows: Callable[[int], None] = lambda _: None,
     ) -> None:
         if not specs:
             raise InvalidSetting("no variant is asked for: give at least one", pointer="/variants")
@@ -108,6 +111,7 @@ class Evaluation:
             classes=classes,
         )
         self._cancelled = cancelled
+        self._await_rows = await_rows
         self._constants: dict[torch.dtype, Constants] = {}
 
     def update(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None = None) -> None:
@@ -293,6 +297,7 @@ class Evaluation:
                 if self._cancelled():
                     raise Cancelled("the evaluation was cancelled")
                 current = waiting.pop()
+                self._await_rows(current.stop)
                 try:
                     work(current)
                 except torch.OutOfMemoryError:
@@ -362,6 +367,7 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     options: Options | None = None,
     device: torch.device = CPU,
     cancelled: Callable[[], bool] = lambda: False,
+    await_rows: Callable[[int], None] = lambda _: None,
 ) -> tuple[Result, ...]:
     """Evaluate variants on one batch: an :class:`Evaluation` of a single chunk.
 
@@ -381,6 +387,7 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
         device=device,
         class_counts=counts,
         cancelled=cancelled,
+        await_rows=await_rows,
     )
     evaluation.update(logits, labels, sample_weights)
     return evaluation.result()

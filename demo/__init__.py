@@ -1,0 +1,1 @@
+"""Two small classifiers of handwritten digits, and what the service says about their losses."""

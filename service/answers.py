@@ -1,0 +1,110 @@
+"""A result as the answer document: plain values, and tensors as leaves for the wire to write."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from torch import Tensor
+
+from xentcore import Calibration, Distribution, HardRow, Result
+
+Names = Sequence[str] | None
+Ids = Sequence[str | int] | None
+
+
+def answer(
+    result: Result, *, class_names: Names = None, sample_ids: Ids = None
+) -> dict[str, object]:
+    """Return the answer document of one result. What was not asked for is left out."""
+    document: dict[str, object] = {
+        "variant": result.variant,
+        "family": result.family,
+        "loss": result.loss,
+        "undefined": result.undefined,
+        "reduction": asdict(result.reduction),
+        "rows": asdict(result.rows),
+        "classes": result.classes,
+        "label_kind": result.label_kind,
+        "settings": asdict(result.settings),
+    }
+    optional = {
+        "per_sample": result.per_sample,
+        "row_status": result.row_status,
+        "gradient": result.gradient,
+        "per_class": result.per_class and _per_class(result.per_class, class_names),
+        "distribution": result.distribution and _distribution(result.distribution),
+        "calibration": result.calibration and _calibration(result.calibration),
+        "hardest": None if result.hardest is None else _hardest(result.hardest, sample_ids),
+        "row_statistics": result.row_statistics and dict(result.row_statistics),
+    }
+    document.update({key: value for key, value in optional.items() if value is not None})
+    document["diagnostics"] = [asdict(each) for each in result.diagnostics]
+    return document
+
+
+def comparison(
+    results: Sequence[Result], *, class_names: Names = None, sample_ids: Ids = None
+) -> dict[str, object]:
+    """Return the answer document of a comparison: every result, and what each pair may say."""
+    documents = [
+        {"name": each.name, **answer(each, class_names=class_names, sample_ids=sample_ids)}
+        for each in results
+    ]
+    pairs = [_pair(a, b) for index, a in enumerate(results) for b in results[index + 1 :]]
+    return {"results": documents, "pairs": pairs}
+
+
+def _pair(a: Result, b: Result) -> dict[str, object]:
+    """Losses compare only where they are the same function of the same reduction."""
+    same = a.variant == b.variant and a.settings == b.settings
+    return {
+        "a": a.name,
+        "b": b.name,
+        "comparable": same,
+        "reason": None if same else "units differ",
+    }
+
+
+def _per_class(columns: Mapping[str, Tensor], class_names: Names) -> dict[str, object]:
+    table: dict[str, object] = dict(columns)
+    if class_names is None:
+        return table
+    # -1 is the row that all unlisted classes are folded into.
+    names = [class_names[index] if index >= 0 else "others" for index in columns["class"].tolist()]
+    return {"class": table.pop("class"), "name": names, **table}
+
+
+def _distribution(distribution: Distribution) -> dict[str, object]:
+    return {
+        "min": distribution.minimum,
+        "max": distribution.maximum,
+        "p50": distribution.p50,
+        "p90": distribution.p90,
+        "p99": distribution.p99,
+        "buckets": _lists(distribution, ("lower", "upper", "count")),
+    }
+
+
+def _calibration(calibration: Calibration) -> dict[str, object]:
+    return {
+        "ece": calibration.ece,
+        "brier": calibration.brier,
+        "entropy_mean": calibration.entropy_mean,
+        "bins": _lists(calibration, ("lower", "upper", "count", "confidence_mean", "accuracy")),
+    }
+
+
+def _lists(table: Distribution | Calibration, columns: Sequence[str]) -> dict[str, object]:
+    # Lists, not tensors: a handful of numbers that stay in the JSON of every format.
+    return {name: getattr(table, name).tolist() for name in columns}
+
+
+def _hardest(rows: Sequence[HardRow], sample_ids: Ids) -> dict[str, object]:
+    columns: dict[str, object] = {
+        name: [getattr(row, name) for row in rows]
+        for name in ("row", "label", "prediction", "probability", "loss", "class_index")
+    }
+    if all(row.class_index is None for row in rows):
+        del columns["class_index"]
+    if sample_ids is not None:
+        columns["id"] = [sample_ids[row.row] for row in rows]
+    return columns

@@ -1,0 +1,84 @@
+"""``create_app(settings)``: the only place where the parts are joined."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from service import openapi
+from service.engine import Capacity, Engine
+from service.errors import ServiceError
+from service.exchange import Exchange
+from service.keys import Keys
+from service.metrics import Metrics
+from service.problems import problem_response
+from service.questions import CompareQuestion
+from service.routes import compare, docs, health, loss, metrics, variants
+from service.schema.models import compare_model, loss_model, settings_models
+from service.settings import Settings
+from service.telemetry import Telemetry, make_logger, notes_of
+from service.version import VERSION
+from service.warmup import warm_up
+from xentcore import VARIANTS, XentError, resolve_device
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application. ``app.state.engine`` is what a server drains.
+
+    Raises:
+        xentcore.DeviceUnavailable: the device of the settings is not there.
+    """
+    device = resolve_device(settings.device)
+    capacity = Capacity(
+        settings.workers, settings.queue, settings.evaluation_deadline_s, settings.worker_grace_s
+    )
+    engine = Engine(capacity, warm_up=lambda: warm_up(settings.threads, device))
+    counted = Metrics(engine, workers=settings.workers, device=device)
+    log = make_logger(settings)
+    keys = Keys(settings.api_keys)
+    exchange = Exchange(settings, engine=engine, keys=keys, metrics=counted, device=device)
+
+    of_settings = settings_models(VARIANTS)
+    of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
+    of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        log.info("ready", device=str(device), workers=settings.workers, threads=settings.threads)
+        yield
+        engine.stop()
+
+    app = FastAPI(title="Xent", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.engine = engine
+    app.state.metrics = counted
+    app.state.log = log
+    app.add_middleware(Telemetry, metrics=counted, log=log)
+    for kind in (ServiceError, XentError, HTTPException, MemoryError):
+        app.add_exception_handler(kind, _problem)
+    for router in (
+        loss.router(exchange, VARIANTS, of_losses),
+        compare.router(exchange, CompareQuestion(of_compare)),
+        variants.router(VARIANTS, of_settings),
+        health.router(engine),
+        metrics.router(counted, keys),
+        docs.router(),
+    ):
+        app.include_router(router)
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = openapi.document(app, [*of_losses.values(), of_compare])
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
+    return app
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    notes = notes_of(request.scope)
+    notes.error = error
+    return problem_response(error, notes.request_id)

@@ -1,0 +1,94 @@
+"""Everything that the service raises by itself; what the core raises is in :mod:`xentcore`.
+
+    ServiceError
+    ├── Malformed                the bytes are not what they claim to be
+    ├── TooLarge                 more bytes, rows, classes or elements than allowed
+    ├── UnsupportedMediaType     a media type or encoding that is not spoken here
+    ├── InvalidDocument          understood, but not meaningful; names every offending part
+    ├── BodyTimeout              the body was not complete within its deadline
+    ├── ClientDisconnected       the client went away; nobody is left to answer
+    ├── Unauthenticated          no key, or a wrong one
+    ├── Forbidden                a key without the scope
+    ├── QueueFull                no place is left; says when to come again
+    └── Unavailable              starting, draining, or out of time
+
+None of them knows a status code: :mod:`service.problems` holds that table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One offending part of a request: its JSON pointer (RFC 6901) and what is wrong with it."""
+
+    pointer: str
+    message: str
+
+
+class ServiceError(Exception):
+    """Root of the tree. ``faults`` name the offending parts of the request."""
+
+    def __init__(self, message: str, *, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+class Malformed(ServiceError):
+    """The bytes are not what they claim to be."""
+
+
+class TooLarge(ServiceError):
+    """More bytes, rows, classes or elements than allowed."""
+
+
+class UnsupportedMediaType(ServiceError):
+    """A media type or encoding that is not spoken here; the message lists those that are."""
+
+
+class InvalidDocument(ServiceError):
+    """Understood, but not meaningful."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        first = faults[0]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(f"{first.pointer or 'the document'}: {first.message}{more}", faults=faults)
+
+
+class BodyTimeout(ServiceError):
+    """The body was not complete within its deadline."""
+
+
+class ClientDisconnected(ServiceError):
+    """The client went away; nobody is left to answer."""
+
+
+class Unauthenticated(ServiceError):
+    """No key, or a wrong one."""
+
+
+class Forbidden(ServiceError):
+    """A key without the scope."""
+
+
+class QueueFull(ServiceError):
+    """No place is left. ``retry_after_s`` estimates when there will be one."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(ServiceError):
+    """Starting, draining, or out of time."""
+
+
+def invalid(pointer: str, message: str) -> InvalidDocument:
+    """Return the error of one offending part."""
+    return InvalidDocument([Fault(pointer, message)])
+
+
+def escape(key: str) -> str:
+    """Return a key as one token of a JSON pointer, cut where it is absurdly long."""
+    return key[:64].replace("~", "~0").replace("/", "~1")

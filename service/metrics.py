@@ -1,0 +1,95 @@
+"""What is counted, in a registry of its own for every application."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import generate_latest
+
+from service.engine import Engine
+from xentcore import Result
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The service's metrics. Labels take few values each: routes are templates, not paths."""
+
+    def __init__(self, engine: Engine, *, workers: int, device: torch.device) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = Counter(
+            "xent_requests",
+            "Requests answered; status 499: the client left first.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.duration_s = Histogram(
+            "xent_request_duration_seconds",
+            "From the request's head to the end of its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.request_bytes = Counter(
+            "xent_request_bytes", "Bytes of bodies received.", registry=self.registry
+        )
+        self.response_bytes = Counter(
+            "xent_response_bytes", "Bytes of bodies sent.", registry=self.registry
+        )
+        self.rows = Counter(
+            "xent_rows",
+            "Rows by what became of them.",
+            ["variant", "outcome"],
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "xent_rejected",
+            "Requests refused for want of a place, of readiness or of time.",
+            ["reason"],
+            registry=self.registry,
+        )
+        queue = Gauge(
+            "xent_queue_depth", "Admitted requests that no worker has yet.", registry=self.registry
+        )
+        queue.set_function(lambda: engine.waiting)
+        states = Gauge(
+            "xent_workers", "Workers by what they do.", ["state"], registry=self.registry
+        )
+        states.labels("busy").set_function(lambda: engine.busy - engine.dead)
+        states.labels("dead").set_function(lambda: engine.dead)
+        states.labels("idle").set_function(lambda: workers - engine.busy)
+        Info("xent_device", "Where evaluations run.", registry=self.registry).info(
+            {"device": str(device), "name": _device_name(device), "torch": torch.__version__}
+        )
+
+    def count_rows(self, results: Sequence[Result]) -> None:
+        """Count the rows of finished evaluations."""
+        for result in results:
+            rows = result.rows
+            for outcome, number in (
+                ("evaluated", rows.evaluated),
+                ("ignored", rows.ignored),
+                ("nonfinite", rows.nonfinite),
+                ("infinite", rows.infinite),
+            ):
+                if number:
+                    self.rows.labels(result.variant, outcome).inc(number)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,134 @@
+"""The OpenAPI document: operations from the registry, components from the schema models."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service import problems
+from service.schema.answer import CompareAnswer, LossAnswer, Problem
+from service.schema.document import Document
+from service.schema.models import Base64Tensor, with_tensors
+from service.schema.variants import camel
+from service.wire import json, safetensors
+from xentcore import Variant
+
+COMPONENTS: Final = "#/components/schemas/"
+EVALUATION_STATUSES: Final = (400, 401, 403, 408, 413, 415, 422, 429, 503)
+TITLES: Final[Mapping[int, str]] = {
+    400: "The bytes are not what they claim to be",
+    401: "Missing or wrong key",
+    403: "Key without the scope",
+    404: "Unknown variant",
+    408: "Body not complete within the deadline",
+    413: "More bytes, rows, classes or elements than allowed",
+    415: "Media type or encoding not supported",
+    422: "Understood, but not meaningful",
+    429: "Queue full",
+    503: "Starting, draining, out of time, or out of device memory",
+}
+BINARY: Final = {"type": "string", "format": "binary"}
+DESCRIPTION: Final = (
+    "Cross-entropy losses with stated conventions: POST a batch of logits and labels, get the "
+    "loss, its gradient and the per-class breakdown. Losses are in nats. "
+    "JSON, or safetensors for tensors that are read in place; gzip and zstd bodies."
+)
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of these statuses."""
+    return {
+        status: {
+            "description": TITLES[status],
+            "content": {problems.MEDIA_TYPE: {"schema": _ref("Problem")}},
+        }
+        for status in statuses
+    }
+
+
+def loss_operation(variant: Variant[Any]) -> dict[str, Any]:
+    """Return what the framework cannot know of an operation that reads its body itself."""
+    return _operation(f"{camel(variant.slug)}Request", "LossAnswer", dict(variant.example))
+
+
+def compare_operation() -> dict[str, Any]:
+    """Return the body and answers of ``POST /compare``."""
+    example = {
+        "logits": [[2.0, 1.0, 0.0, -1.0], [0.1, 0.2, 0.3, 0.4]],
+        "labels": [0, 3],
+        "variants": [{"variant": "sparse"}, {"name": "hard", "variant": "focal"}],
+    }
+    return _operation("CompareRequest", "CompareAnswer", example)
+
+
+def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
+    """Return the OpenAPI document of the application."""
+    whole = get_openapi(
+        title="Xent",
+        version=app.version,
+        summary="Loss evaluation: cross-entropy and its variants",
+        description=DESCRIPTION,
+        routes=app.routes,
+    )
+    components = whole.setdefault("components", {})
+    described: list[type[BaseModel]] = [
+        Base64Tensor,
+        LossAnswer,
+        CompareAnswer,
+        Problem,
+        *map(with_tensors, models),
+    ]
+    schemas = models_json_schema(
+        [(model, "validation") for model in described], ref_template=COMPONENTS + "{model}"
+    )[1]["$defs"]
+    components.setdefault("schemas", {}).update(schemas)
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "Where keys are configured."}
+    }
+    return whole
+
+
+def text(app: FastAPI) -> str:
+    """Return the document as it is kept beside the code: sorted, indented, with a last newline."""
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(app.openapi(), option=options).decode()
+
+
+def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                json.MEDIA_TYPE: {"schema": _ref(request), "example": example},
+                safetensors.MEDIA_TYPE: {"schema": BINARY},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The answer. `Accept: application/x-safetensors` returns tensors.",
+                "headers": {
+                    "Server-Timing": {
+                        "description": "receive, decode, compute and encode, in ms.",
+                        "schema": {"type": "string"},
+                    }
+                },
+                "content": {
+                    json.MEDIA_TYPE: {"schema": _ref(response)},
+                    safetensors.MEDIA_TYPE: {"schema": BINARY},
+                },
+            },
+            **{
+                str(status): each
+                for status, each in problem_responses(*EVALUATION_STATUSES).items()
+            },
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _ref(model: str) -> dict[str, str]:
+    return {"$ref": COMPONENTS + model}

@@ -1,0 +1,216 @@
+"""What is asked of the core: one variant on a batch, or several on the same one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from service.answers import answer, comparison
+from service.errors import Fault, InvalidDocument, invalid
+from service.schema.document import Document
+from service.schema.validation import validate
+from service.schema.variants import SettingsModel, settings_from
+from service.wire.payload import Payload, extent
+from xentcore import (
+    Options,
+    Result,
+    Spec,
+    UnknownVariant,
+    Variant,
+    XentError,
+    evaluate,
+    find_variant,
+)
+
+CLASS_WEIGHTS = "class_weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A validated request, ready for the core."""
+
+    specs: tuple[Spec, ...]
+    options: Options
+    document: Document
+
+
+class Question(Protocol):
+    """A kind of request: which document it has, and how its answer is put together."""
+
+    @property
+    def model(self) -> type[Document]:
+        """The document beside the tensors."""
+        ...
+
+    def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
+        """Validate the document. Raises InvalidDocument, and what the core raises."""
+        ...
+
+    def located(self, error: XentError) -> str:
+        """Return the JSON pointer of what a core error is about."""
+        ...
+
+    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
+        """Return the answer document."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LossQuestion:
+    """One variant on one batch."""
+
+    variant: Variant[Any]
+    model: type[Document]
+
+    def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
+        """Validate the document. Raises InvalidDocument, and what the core raises."""
+        raw = _with_settings(payload.document)
+        weights = _class_weights(payload)
+        if weights is not None:
+            if not _takes_weights(self.variant):
+                raise invalid(f"/{CLASS_WEIGHTS}", f"{self.variant.slug} takes no class weights")
+            settings = raw["settings"]
+            if isinstance(settings, Mapping):
+                if CLASS_WEIGHTS in settings:
+                    raise invalid(f"/settings/{CLASS_WEIGHTS}", "is given twice: also as a tensor")
+                raw["settings"] = {**settings, CLASS_WEIGHTS: weights}
+        document = validate(self.model, raw)
+        _check_names(document, payload)
+        spec = Spec(self.variant.slug, _settings(document, self.variant))
+        return Asked((spec,), document.options(per_class_limit=per_class_limit), document)
+
+    def located(self, error: XentError) -> str:
+        """Return the JSON pointer of what a core error is about."""
+        return error.pointer
+
+    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
+        """Return the answer document."""
+        (result,) = results
+        return answer(result, class_names=document.class_names, sample_ids=document.sample_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class CompareQuestion:
+    """Several variants on one batch, in one pass."""
+
+    model: type[Document]
+
+    def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
+        """Validate the document. Raises InvalidDocument, and what the core raises."""
+        raw = dict(payload.document)
+        entries = raw.get("variants")
+        if isinstance(entries, list):
+            weights = _class_weights(payload)
+            raw["variants"] = [_item(index, entry, weights) for index, entry in enumerate(entries)]
+        document = validate(self.model, raw)
+        _check_names(document, payload)
+        specs = tuple(
+            self._spec(index, item)
+            for index, item in enumerate(document.variants)  # type: ignore[attr-defined]
+        )
+        return Asked(specs, document.options(per_class_limit=per_class_limit), document)
+
+    def _spec(self, index: int, item: Any) -> Spec:  # noqa: ANN401  (a model made from the registry)
+        try:
+            return Spec(item.variant, _settings(item, find_variant(item.variant)), item.name)
+        except XentError as error:
+            error.spec = index
+            raise
+
+    def located(self, error: XentError) -> str:
+        """Return the JSON pointer of what a core error is about."""
+        return error.pointer if error.spec is None else f"/variants/{error.spec}{error.pointer}"
+
+    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
+        """Return the answer document."""
+        return comparison(results, class_names=document.class_names, sample_ids=document.sample_ids)
+
+
+def ask(
+    question: Question,
+    payload: Payload,
+    *,
+    per_class_limit: int | None,
+    device: torch.device,
+    cancelled: Callable[[], bool],
+) -> tuple[Sequence[Result], Document]:
+    """Evaluate a decoded request.
+
+    Raises:
+        InvalidDocument: the document is not meaningful.
+        XentError: the core refused; its pointer leads into the request.
+    """
+    try:
+        asked = question.read(payload, per_class_limit=per_class_limit)
+        results = evaluate(
+            payload.logits,
+            payload.labels,
+            asked.specs,
+            sample_weights=payload.sample_weights,
+            outputs=set(asked.document.outputs),
+            options=asked.options,
+            device=device,
+            cancelled=cancelled,
+        )
+    except XentError as error:
+        error.pointer = question.located(error)
+        raise
+    return results, asked.document
+
+
+def _with_settings(item: Mapping[str, object]) -> dict[str, object]:
+    # An absent object is an empty one, so that what is missing in it is named by its own pointer.
+    return {"settings": {}, **item}
+
+
+def _settings(document: Any, variant: Variant[Any]) -> Any:  # noqa: ANN401  (made from the registry)
+    model: SettingsModel = document.settings
+    return settings_from(variant, model)
+
+
+def _item(index: int, entry: object, weights: list[float] | None) -> object:
+    """Return one entry of a comparison as it is validated: known, with settings, with weights."""
+    if not isinstance(entry, Mapping):
+        return entry
+    item = _with_settings(entry)
+    slug = item.get("variant")
+    if not isinstance(slug, str):
+        return item
+    try:
+        variant = find_variant(slug)
+    except UnknownVariant as error:
+        error.spec = index
+        raise
+    settings = item["settings"]
+    if weights is not None and isinstance(settings, Mapping) and _takes_weights(variant):
+        item["settings"] = {CLASS_WEIGHTS: weights, **settings}
+    return item
+
+
+def _takes_weights(variant: Variant[Any]) -> bool:
+    return CLASS_WEIGHTS in variant.settings_type.__dataclass_fields__
+
+
+def _class_weights(payload: Payload) -> list[float] | None:
+    weights = payload.class_weights
+    if weights is None:
+        return None
+    if weights.ndim != 1 or not weights.is_floating_point():
+        raise invalid(f"/{CLASS_WEIGHTS}", "must be one floating-point number per class")
+    return weights.double().tolist()
+
+
+def _check_names(document: Document, payload: Payload) -> None:
+    """Check that names and ids are as many as what they name."""
+    rows, classes = extent(payload.logits.shape, document.class_axis)
+    faults = [
+        Fault(f"/{field}", f"has {len(names)} entries for {count} {what}: give one each")
+        for field, names, count, what in (
+            ("class_names", document.class_names, classes, "classes"),
+            ("sample_ids", document.sample_ids, rows, "rows"),
+        )
+        if names is not None and len(names) != count
+    ]
+    if faults:
+        raise InvalidDocument(faults)

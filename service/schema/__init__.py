@@ -1,0 +1,1 @@
+"""Request and answer documents, for validation and for the OpenAPI document."""

@@ -1,0 +1,201 @@
+"""Answer documents, as the OpenAPI document describes them. Nothing large is validated by them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from xentcore import Family, LabelKind
+
+Numbers = list[float | None]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Work is taken."""
+
+    ready: bool
+
+
+class VariantPage(BaseModel):
+    """What there is to know about one variant."""
+
+    variant: str = Field(description="Its name in routes.")
+    families: list[Family] = Field(description="Which passes serve it, by kind of labels.")
+    summary: str
+    label_kinds: list[LabelKind] = Field(description="The kinds of labels that it takes.")
+    formula: str = Field(description="The loss, in nats.")
+    gradient: str = Field(description="Its derivative by the logits, before reduction.")
+    source: str = Field(description="Where the definition comes from.")
+    settings: dict[str, Any] = Field(description="JSON schema of its settings, with defaults.")
+    example: dict[str, Any] = Field(description="Settings, logits and labels that work.")
+
+
+class VariantList(BaseModel):
+    """All variants."""
+
+    variants: list[VariantPage]
+
+
+class ReductionAnswer(BaseModel):
+    """How the loss was reduced; sum / denominator is the mean, whatever was asked for."""
+
+    name: Literal["mean", "sum", "none"]
+    sum: float | None = Field(description="Nats.")
+    denominator: float | None
+    normaliser: Literal["weights", "rows", "elements"]
+
+
+class RowsAnswer(BaseModel):
+    """What became of the rows."""
+
+    total: int
+    evaluated: int
+    ignored: int
+    nonfinite: int = Field(description="Rows with a NaN or +inf logit.")
+    infinite: int = Field(description="Rows whose loss is infinite.")
+
+
+class PerClass(BaseModel):
+    """Columns with one entry per class. An absent class has support 0 and null means."""
+
+    model_config = {"extra": "allow"}
+
+    class_: list[int] = Field(alias="class", description="-1: all classes that are not listed.")
+    name: list[str] | None = Field(None, description="Present when class_names were given.")
+
+
+class Buckets(BaseModel):
+    """The buckets that hold rows, ascending: lower < loss <= upper for count rows."""
+
+    lower: Numbers
+    upper: Numbers
+    count: list[int]
+
+
+class DistributionAnswer(BaseModel):
+    """Per-row losses in nats, from logarithmic buckets (relative error at most 1 %)."""
+
+    min: float | None
+    max: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    buckets: Buckets
+
+
+class Bins(BaseModel):
+    """Equal bins of confidence."""
+
+    lower: Numbers
+    upper: Numbers
+    count: list[int]
+    confidence_mean: Numbers
+    accuracy: Numbers
+
+
+class CalibrationAnswer(BaseModel):
+    """How far confidence and accuracy agree."""
+
+    ece: float | None = Field(description="Expected calibration error, 0 to 1.")
+    brier: float | None
+    entropy_mean: float | None = Field(description="Nats.")
+    bins: Bins
+
+
+class Hardest(BaseModel):
+    """The rows of largest loss, largest first, as columns."""
+
+    row: list[int]
+    label: list[int]
+    prediction: list[int]
+    probability: Numbers
+    loss: Numbers = Field(description="Nats.")
+    class_index: list[int | None] | None = Field(None, description="Sigmoid family only.")
+    id: list[str | int] | None = Field(None, description="Present when sample_ids were given.")
+
+
+class DiagnosticAnswer(BaseModel):
+    """Something about the batch that its sender should know."""
+
+    code: str = Field(description="Stable, for machines.")
+    severity: Literal["info", "warning"]
+    message: str
+    count: int
+
+
+class Result(BaseModel):
+    """One variant's answer. What was not asked for is absent."""
+
+    variant: str
+    family: Family
+    loss: float | None = Field(description="The reduced loss in nats; null where undefined.")
+    undefined: Literal["no_rows", "zero_weight"] | None
+    reduction: ReductionAnswer
+    rows: RowsAnswer
+    classes: int
+    label_kind: LabelKind | None = Field(description="How the labels were read.")
+    settings: dict[str, Any] = Field(description="The settings that were used.")
+    per_sample: list[Any] | None = Field(None, description="Nats per row, in the labels' shape.")
+    row_status: list[Any] | None = Field(
+        None,
+        description="Beside per_sample: 0 evaluated, 1 ignored, 2 not finite, 3 infinite loss.",
+    )
+    gradient: list[Any] | None = Field(None, description="d loss / d logits, in their shape.")
+    per_class: PerClass | None = None
+    distribution: DistributionAnswer | None = None
+    calibration: CalibrationAnswer | None = None
+    hardest: Hardest | None = None
+    row_statistics: dict[str, list[Any]] | None = Field(None, description="Columns per row.")
+    diagnostics: list[DiagnosticAnswer]
+
+
+class LossAnswer(Result):
+    """The answer of ``POST /loss/{variant}``."""
+
+    nulls: int = Field(description="Numbers of this answer that are not finite and thus null.")
+
+
+class ComparedResult(Result):
+    """One variant's answer in a comparison."""
+
+    name: str
+
+
+class Pair(BaseModel):
+    """Whether the losses of two results can be compared."""
+
+    a: str
+    b: str
+    comparable: bool
+    reason: str | None = Field(description="Why not.")
+
+
+class CompareAnswer(BaseModel):
+    """The answer of ``POST /compare``."""
+
+    results: list[ComparedResult]
+    pairs: list[Pair]
+    nulls: int = Field(description="Numbers of this answer that are not finite and thus null.")
+
+
+class FaultAnswer(BaseModel):
+    """One offending part of a request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the request document.")
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="Stable, for machines.")
+    title: str
+    status: int
+    detail: str = Field(description="The fact and the way out.")
+    request_id: str
+    errors: list[FaultAnswer]

@@ -1,0 +1,132 @@
+"""Every knob of the service: an environment variable ``XENT_*``, typed, documented, frozen."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Scope = Literal["evaluate", "metrics"]
+
+
+def _cores() -> int:
+    """Return the cores that this process may run on, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+class ApiKey(BaseModel):
+    """A key and what it opens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: SecretStr
+    scopes: frozenset[Scope]
+
+
+def _api_key(text: str) -> ApiKey:
+    """Read ``key:scope+scope``. Messages never repeat the key."""
+    key, _, scopes = text.strip().rpartition(":")
+    names = set(scopes.split("+"))
+    if not key or not names <= set(get_args(Scope)):
+        known = ", ".join(get_args(Scope))
+        raise ValueError(f"write key:scope+scope, with scopes out of {known}")
+    return ApiKey.model_validate({"key": key, "scopes": names})
+
+
+class Settings(BaseSettings):
+    """How the service runs. Units are part of the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="XENT_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data_dir: Path = Field(
+        Path("data"), description="directory for what the service keeps; made at start"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="where to evaluate: auto, cpu, cuda or cuda:N",
+    )
+    workers: int = Field(
+        # One core is left for the event loop, which receives and sends meanwhile.
+        default_factory=lambda: max(1, _cores() - 1),
+        ge=1,
+        le=1024,
+        description="evaluations that run at the same time (default: the cores but one)",
+    )
+    threads: int = Field(
+        # More make no evaluation faster: it works on blocks that fit one core's cache.
+        1,
+        ge=1,
+        le=1024,
+        description="threads of one evaluation on the CPU",
+    )
+    queue: int = Field(
+        64, ge=0, description="admitted requests beyond the workers; more are refused with 429"
+    )
+    body_bytes: int = Field(
+        1 << 30, ge=1, description="largest request body, received and decompressed, in bytes"
+    )
+    rows: int = Field(1 << 26, ge=1, description="most rows in one batch")
+    classes: int = Field(1 << 20, ge=1, description="most classes in one batch")
+    elements: int = Field(1 << 28, ge=1, description="most logits in one batch (rows x classes)")
+    document_entries: int = Field(
+        1 << 21, ge=1, description="most entries of class_names, sample_ids and settings together"
+    )
+    compare_variants: int = Field(32, ge=1, description="most variants in one comparison")
+    header_deadline_s: float = Field(
+        30.0, gt=0, description="a connection that sends no complete request head is closed, s"
+    )
+    body_deadline_s: float = Field(60.0, gt=0, description="a body must be complete within, s")
+    evaluation_deadline_s: float = Field(
+        120.0, gt=0, description="queueing, decoding and evaluating must end within, s"
+    )
+    worker_grace_s: float = Field(
+        10.0,
+        ge=0,
+        description="a worker that runs on this long past the deadline counts as dead, s",
+    )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="after a stop signal answer 503 on /health/ready at least this long, s",
+    )
+    shutdown_deadline_s: float = Field(
+        30.0, gt=0, description="in-flight requests are given up this long after a stop signal, s"
+    )
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
+        (),
+        description="key:scope+scope,... with scopes evaluate and metrics; none leaves all open",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="how log lines look")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(_api_key(part) for part in value.split(",") if part.strip())
+
+    @model_validator(mode="after")
+    def _deadlines_in_order(self) -> Self:
+        if self.drain_s > self.shutdown_deadline_s:
+            raise ValueError("drain_s must not exceed shutdown_deadline_s")
+        return self
+
+    def prepare_data_dir(self) -> None:
+        """Make the data directory and prove that it can be written.
+
+        Raises:
+            OSError: it cannot be made or written.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.data_dir):
+            pass

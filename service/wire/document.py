@@ -1,0 +1,100 @@
+"""JSON texts as plain values, for the documents of every media type; simdjson parses them."""
+
+from collections.abc import Collection
+from typing import Final
+
+from simdjson import Array, Object, Parser
+
+from service.errors import Malformed, TooLarge, escape, invalid
+from service.wire.payload import Body
+
+KEYS: Final = 64  # more fields than any object of a request has
+DEPTH: Final = 5  # /variants/0/settings/alpha/0: nothing in a document lies deeper
+
+Value = Array | Object | str | int | float | bool | None
+
+
+def parse(body: Body) -> Value:
+    """Parse one JSON text.
+
+    Raises:
+        Malformed: it is none, is not UTF-8, or nests too deep.
+    """
+    # A parser per text: one that is kept would hold memory for the largest text it ever saw.
+    try:
+        return Parser().parse(body.data)
+    except UnicodeDecodeError:
+        raise Malformed("the body is not JSON: it is not UTF-8") from None
+    except (ValueError, RuntimeError) as error:
+        raise Malformed(f"the body is not JSON: {_reason(str(error))}") from None
+
+
+def entries_of(value: Object, pointer: str, known: Collection[str] = ()) -> dict[str, Value]:
+    """Return the entries of an object.
+
+    Raises:
+        Malformed: a key that is given twice.
+        InvalidDocument: a key that is not ``known`` (when any are), or more than any object has.
+    """
+    # Before any look-up, which walks the object: a million keys would be walked a million times.
+    if len(value) > KEYS:
+        raise invalid(pointer, f"has {len(value)} fields, more than {KEYS}")
+    keys = list(value.keys())
+    if len(set(keys)) != len(keys):
+        raise Malformed(f"{pointer or 'the document'} names the same key twice")
+    unknown = [key for key in keys if known and key not in known]
+    if unknown:
+        raise invalid(
+            f"{pointer}/{escape(unknown[0])}", f"unknown field; known: {', '.join(known)}"
+        )
+    return {key: value[key] for key in keys}
+
+
+class Plain:
+    """Turns what is no tensor into plain values, and counts the lists and brackets it saw.
+
+    Containers deeper than any document has are left empty: validation refuses them anyway.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._left = entries
+        self.arrays = 0
+        self.brackets = 0
+
+    def value(self, value: Value, pointer: str, depth: int) -> object:
+        """Return ``value`` as Python objects.
+
+        Raises:
+            TooLarge: more entries than allowed, so that no body becomes that many Python objects.
+            Malformed: a key that is given twice.
+        """
+        if isinstance(value, Array):
+            self.arrays += 1
+            self._spend(len(value), pointer)
+            return [self.value(entry, pointer, depth - 1) for entry in value] if depth else []
+        if isinstance(value, Object):
+            if not depth:
+                return {}
+            self._spend(len(value), pointer)
+            entries = entries_of(value, pointer)
+            self.brackets += sum(name.count("[") for name in entries)
+            return {
+                name: self.value(entry, f"{pointer}/{name}", depth - 1)
+                for name, entry in entries.items()
+            }
+        if isinstance(value, str):
+            self.brackets += value.count("[")
+        return value
+
+    def _spend(self, entries: int, pointer: str) -> None:
+        self._left -= entries
+        if self._left < 0:
+            raise TooLarge(
+                f"{pointer}: the document has more than {self._entries} entries beside its tensors"
+            )
+
+
+def _reason(message: str) -> str:
+    """Return simdjson's sentence without its code: ``NUMBER_ERROR: Problem while ...``."""
+    return message.partition(": ")[2].split(".")[0] or message

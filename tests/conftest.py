@@ -1,0 +1,25 @@
+"""Hypothesis profiles: ``ci`` everywhere; ``--hypothesis-profile=dev`` asks for fewer examples."""
+
+from hypothesis import HealthCheck, Phase, settings
+
+# Derandomised: the same examples on every machine and every run, so that a red test stays red.
+settings.register_profile(
+    "ci",
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    # No shrinking: examples are small, and CI wants the answer soon.
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("dev", parent=settings.get_profile("ci"), max_examples=3)
+# To go looking for new failures, and to shrink them: pytest --hypothesis-profile=hunt
+settings.register_profile(
+    "hunt",
+    parent=settings.get_profile("ci"),
+    max_examples=200,
+    derandomize=False,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)
+settings.load_profile("ci")

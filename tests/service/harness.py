@@ -1,0 +1,53 @@
+"""A real server on a free loopback port, and small things that many tests need."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+
+from service.metrics import Metrics
+from service.server import Server, make_server
+from service.settings import Settings
+
+BATCH = {"logits": [[2.0, 1.0, 0.0, -1.0], [0.1, 0.2, 0.3, 0.4]], "labels": [0, 3]}
+SAFETENSORS = "application/x-safetensors"
+
+
+class Running:
+    """A server in a thread of its own."""
+
+    def __init__(self, **settings: object) -> None:
+        given = {"port": 0, "log_level": "warning", "workers": 1, "threads": 1, **settings}
+        self.server: Server = make_server(Settings.model_validate(given))
+        self.metrics: Metrics = self.server.config.app.state.metrics  # type: ignore[union-attr]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        until(lambda: self.server.started or not self._thread.is_alive())
+        self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            self.loop = asyncio.get_running_loop()
+            await self.server.serve()
+
+        with asyncio.Runner(loop_factory=self.server.config.get_loop_factory()) as runner:
+            runner.run(serve())
+
+    def stop(self) -> None:
+        self.client.close()
+        self.server.should_exit = True
+        self._thread.join(timeout=10)
+
+    def alive(self) -> bool:
+        return self.client.post("/loss/sparse", json=BATCH).status_code == 200
+
+
+def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+    """Wait until a condition holds."""
+    last = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < last, "waited in vain"
+        time.sleep(0.005)

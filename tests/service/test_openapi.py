@@ -1,0 +1,118 @@
+"""The OpenAPI document: committed, valid, complete, and no promise that is not kept."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from openapi_spec_validator import validate
+
+from service import openapi
+from service.app import create_app
+from service.schema.variants import settings_model
+from service.settings import Settings
+from service.version import VERSION
+from tests.service.harness import BATCH
+from xentcore import OUTPUTS, VARIANTS
+
+Document = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def document() -> Document:
+    parsed: Document = json.loads(openapi.text(create_app(Settings())))
+    return parsed
+
+
+def schema(document: Document, name: str) -> Draft202012Validator:
+    return Draft202012Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    )
+
+
+def test_the_committed_document_is_current() -> None:
+    committed = (ROOT / "openapi" / "openapi.json").read_text()
+    assert committed == openapi.text(create_app(Settings())), "run: make openapi"
+
+
+def test_the_document_is_made_once() -> None:
+    app = create_app(Settings())
+    assert app.openapi() is app.openapi()
+
+
+def test_a_setting_of_a_type_without_a_schema_is_a_mistake_of_its_author() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Odd(type(VARIANTS["focal"]).settings_type):  # type: ignore[misc]
+        odd: bytes = b""
+
+    variant = type("OddVariant", (type(VARIANTS["focal"]),), {"settings_type": Odd})()
+    with pytest.raises(TypeError, match="no schema for a setting of type"):
+        settings_model(variant)
+
+
+def test_the_document_is_valid(document: Document) -> None:
+    validate(document)
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
+
+
+def test_there_is_one_operation_per_variant(document: Document) -> None:
+    ids = {
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+    losses = {f"loss_{slug.replace('-', '_')}" for slug in VARIANTS}
+    assert ids == losses | {"compare", "variants", "variant", "live", "ready", "metrics"}
+
+
+@pytest.mark.parametrize("slug", sorted(VARIANTS))
+def test_examples_fit_their_schema_and_work(
+    document: Document, client: httpx.Client, slug: str
+) -> None:
+    operation = document["paths"][f"/loss/{slug}"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    name = content["schema"]["$ref"].rpartition("/")[2]
+    schema(document, name).validate(content["example"])
+    outputs = [output for output in OUTPUTS if output != "row_statistics"]
+    answer = client.post(f"/loss/{slug}", json={**content["example"], "outputs": outputs})
+    schema(document, "LossAnswer").validate(answer.json())
+
+
+def test_the_comparison_and_problems_fit_their_schema(
+    document: Document, client: httpx.Client
+) -> None:
+    content = document["paths"]["/compare"]["post"]["requestBody"]["content"]["application/json"]
+    schema(document, "CompareRequest").validate(content["example"])
+    answer = client.post("/compare", json=content["example"])
+    schema(document, "CompareAnswer").validate(answer.json())
+    schema(document, "Problem").validate(client.post("/compare", json=BATCH).json())
+
+
+def test_settings_are_described_with_their_ranges(document: Document) -> None:
+    focal = document["components"]["schemas"]["FocalSettings"]
+    assert focal["properties"]["gamma"]["minimum"] == 0
+    assert focal["properties"]["gamma"]["default"] == 2.0
+    assert focal["additionalProperties"] is False
+    for slug, variant in VARIANTS.items():
+        name = "".join(part.capitalize() for part in slug.split("-"))
+        properties = document["components"]["schemas"][f"{name}Settings"]["properties"]
+        assert set(properties) == set(variant.settings_type.__dataclass_fields__)
+        assert all(each["description"] for each in properties.values())
+
+
+def test_variants_are_listed(client: httpx.Client) -> None:
+    pages = client.get("/variants").json()["variants"]
+    assert [page["variant"] for page in pages] == list(VARIANTS)
+    page = client.get("/variants/focal").json()
+    assert page in pages
+    assert page["settings"]["properties"]["gamma"]["default"] == 2.0
+    assert page["families"] == ["softmax", "sigmoid"]

@@ -1,0 +1,462 @@
+"""The losses as they are defined, in 80 decimal digits, and what people write naively.
+
+Nothing here is shifted, fused or rearranged, and no arithmetic is shared with the code tested: with
+80 digits the definition itself is exact, and a difference quotient is its derivative to 50 digits.
+Numbers are converted from tensors without rounding, so both sides see the same inputs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  (PyTorch's own name for it)
+
+from xentcore import Spec, find_variant
+
+Vector = Sequence[Decimal]
+RowLoss = Callable[[Vector, Vector], Decimal]
+Naive = Callable[[Tensor, Tensor], Tensor]
+
+_CONTEXT = Context(prec=80, Emax=MAX_EMAX, Emin=MIN_EMIN)
+# A difference quotient of this step is off by about its square: 50 digits are left.
+_STEP = Decimal("1e-25")
+_ONE = Decimal(1)
+
+
+def losses(loss: RowLoss, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each row, float64, (rows,)."""
+    with localcontext(_CONTEXT):
+        rows = zip(_rows(logits), _rows(targets), strict=True)
+        return torch.tensor([float(loss(z, t)) for z, t in rows], dtype=torch.float64)
+
+
+def gradients(loss: RowLoss, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return d loss[row] / d logits[row], float64, (rows, classes); 0 at logits of -inf."""
+    with localcontext(_CONTEXT):
+        rows = zip(_rows(logits), _rows(targets), strict=True)
+        found = [[float(_slope(loss, z, t, c)) for c in range(len(z))] for z, t in rows]
+        return torch.tensor(found, dtype=torch.float64)
+
+
+def _rows(matrix: Tensor) -> list[list[Decimal]]:
+    return [[Decimal(x) for x in row] for row in matrix.double().tolist()]
+
+
+def _slope(loss: RowLoss, z: Vector, t: Vector, cls: int) -> Decimal:
+    if z[cls].is_infinite():
+        return Decimal(0)
+    above, below = list(z), list(z)
+    above[cls] += _STEP
+    below[cls] -= _STEP
+    return (loss(above, t) - loss(below, t)) / (2 * _STEP)
+
+
+def _total(numbers: Sequence[Decimal]) -> Decimal:
+    return sum(numbers, Decimal(0))
+
+
+def _log_partition(z: Vector) -> Decimal:
+    return _total([x.exp() for x in z]).ln()
+
+
+def softmax_loss(
+    *,
+    weights: Sequence[float] | None = None,
+    smoothing: float = 0.0,
+    spread: str = "uniform",
+) -> RowLoss:
+    """-sum_c w_c t'_c log p_c, t' the smoothed target; what has no mass contributes 0."""
+    e = Decimal(smoothing)
+
+    def smooth(t: Decimal, classes: int) -> Decimal:
+        if spread == "uniform":
+            return (1 - e) * t + e / classes
+        return (1 - e) * t + (1 - t) * e / (classes - 1)
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        w = [_ONE] * len(z) if weights is None else [Decimal(x) for x in weights]
+        log_partition = _log_partition(z)
+        mass = [w_c * smooth(t_c, len(z)) for w_c, t_c in zip(w, t, strict=True)]
+        return _total([a * (log_partition - x) for a, x in zip(mass, z, strict=True) if a])
+
+    return loss
+
+
+def softmax_focal_loss(*, gamma: float, alpha: float | Sequence[float] = 1.0) -> RowLoss:
+    """-sum_c t_c alpha_c (1 - p_c)^gamma log p_c."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        log_partition = _log_partition(z)
+        factors = _per_class(alpha, len(z))
+        return _total(
+            [
+                a * t_c * _power(1 - (x - log_partition).exp(), gamma) * (log_partition - x)
+                for a, t_c, x in zip(factors, t, z, strict=True)
+                if a * t_c
+            ]
+        )
+
+    return loss
+
+
+def sigmoid_loss(
+    *,
+    positive: float | Sequence[float] = 1.0,
+    weights: Sequence[float] | None = None,
+    smoothing: float = 0.0,
+) -> RowLoss:
+    """sum_c w_c ((1-t)x + (1+(P-1)t) log(1+e^-x)), t smoothed as t(1-e)+e/2."""
+    e = Decimal(smoothing)
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        elements = []
+        factors = _per_class(positive, len(z)), _per_class(weights or 1.0, len(z))
+        for p, w, x, hard in zip(*factors, z, t, strict=True):
+            soft = hard * (1 - e) + e / 2
+            softplus = (1 + (-x).exp()).ln()
+            elements.append(w * ((1 - soft) * x + (1 + (p - 1) * soft) * softplus))
+        return _total(elements)
+
+    return loss
+
+
+def sigmoid_focal_loss(*, gamma: float, alpha: float | Sequence[float] | None = None) -> RowLoss:
+    """sum_c alpha_t q^gamma bce, q = p + t - 2pt, alpha_t = alpha t + (1-alpha)(1-t)."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        elements = []
+        for a, x, t_c in zip(_per_class(alpha or 0.5, len(z)), z, t, strict=True):
+            odds = x.exp()
+            p, softplus = odds / (1 + odds), (1 + odds).ln()
+            bce = (1 - t_c) * softplus + t_c * (softplus - x)
+            side = _ONE if alpha is None else a * t_c + (1 - a) * (1 - t_c)
+            elements.append(side * _power(p + t_c - 2 * p * t_c, gamma) * bce)
+        return _total(elements)
+
+    return loss
+
+
+def _power(base: Decimal, exponent: float) -> Decimal:
+    return base ** Decimal(exponent) if exponent else _ONE
+
+
+def _per_class(values: float | Sequence[float], classes: int) -> list[Decimal]:
+    if isinstance(values, int | float):
+        return [Decimal(values)] * classes
+    return [Decimal(x) for x in values]
+
+
+def balanced(counts: Sequence[int]) -> tuple[float, ...]:
+    """R / (C n_c)."""
+    return tuple(sum(counts) / (len(counts) * n) for n in counts)
+
+
+def effective_number(counts: Sequence[int], beta: float) -> tuple[float, ...]:
+    """(1-b) / (1-b^n_c), scaled to sum C."""
+    with localcontext(_CONTEXT):
+        b = Decimal(beta)
+        raw = [(1 - b) / (1 - b**n) for n in counts]
+        return tuple(float(len(counts) * x / _total(raw)) for x in raw)
+
+
+def naive_softmax(
+    weights: Sequence[float] | None = None, smoothing: float = 0.0, spread: str = "uniform"
+) -> Naive:
+    """What PyTorch's own function gives in the logits' dtype; rows stay apart."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        w = None if weights is None else torch.tensor(weights, dtype=z.dtype)
+        if spread == "uniform":
+            return F.cross_entropy(z, y, weight=w, label_smoothing=smoothing, reduction="none")
+        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim == 1 else y
+        mass = (1 - smoothing) * t + (1 - t) * smoothing / (z.shape[1] - 1)
+        return -(mass * (1.0 if w is None else w) * z.log_softmax(1)).sum(1)
+
+    return loss
+
+
+def naive_softmax_focal(gamma: float, alpha: float | Sequence[float] = 1.0) -> Naive:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim == 1 else y
+        log_p = z.log_softmax(1)
+        return -(t * torch.tensor(alpha, dtype=z.dtype) * (1 - log_p.exp()) ** gamma * log_p).sum(1)
+
+    return loss
+
+
+def naive_sigmoid(
+    positive: float | Sequence[float] = 1.0,
+    weights: Sequence[float] | None = None,
+    smoothing: float = 0.0,
+) -> Naive:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim < z.ndim else y
+        w = None if weights is None else torch.tensor(weights, dtype=z.dtype)
+        p = torch.tensor(positive, dtype=z.dtype)
+        soft = t * (1 - smoothing) + smoothing / 2
+        elements = F.binary_cross_entropy_with_logits(
+            z, soft, weight=w, pos_weight=p, reduction="none"
+        )
+        return elements.sum(1)
+
+    return loss
+
+
+def naive_sigmoid_focal(gamma: float, alpha: float | Sequence[float] | None = None) -> Naive:
+    """As torchvision.ops.sigmoid_focal_loss writes it."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim < z.ndim else y
+        p = z.sigmoid()
+        bce = F.binary_cross_entropy_with_logits(z, t, reduction="none")
+        elements = bce * (1 - (p * t + (1 - p) * (1 - t))) ** gamma
+        if alpha is not None:
+            a = torch.tensor(alpha, dtype=z.dtype)
+            elements = elements * (a * t + (1 - a) * (1 - t))
+        return elements.sum(1)
+
+    return loss
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A variant with settings, for rows of five classes (one for ``binary`` labels).
+
+    Attributes:
+        name: for reports.
+        slug: the variant.
+        labels: the kinds of label to give it.
+        loss: of a row, as defined.
+        naive: of rows, as written by hand in the logits' dtype.
+        settings: of the variant.
+        weights: class weights of the ``weights`` denominator.
+    """
+
+    name: str
+    slug: str
+    labels: tuple[str, ...]
+    loss: RowLoss
+    naive: Naive
+    settings: Mapping[str, object] = field(default_factory=dict)
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """The variant with its settings."""
+        return Spec(self.slug, find_variant(self.slug).settings_type(**self.settings))
+
+
+CLASSES = 5
+WEIGHTS = (0.5, 1.0, 0.3, 2.0, 4.0)
+ALPHAS = (0.25, 0.5, 0.9, 0.0, 1.0)
+COUNTS = (10, 3, 1, 200, 7)
+_BALANCED = balanced(COUNTS)
+_EFFECTIVE = effective_number(COUNTS, 0.999)
+_UNWEIGHTED = effective_number(COUNTS, 0.0)
+_INDEX = ("integer",)
+_DENSE = ("one_hot", "probabilities")
+_SOFTMAX = ("integer", "one_hot", "probabilities")
+_MATRIX = ("integer", "one_hot", "probabilities", "multi_hot")
+_SIGMOID = (*_MATRIX, "binary")
+_YES_NO = ("multi_hot", "binary")
+
+CASES = (
+    Case(
+        name="sparse",
+        slug="sparse",
+        labels=_INDEX,
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="sparse-weights",
+        slug="sparse",
+        labels=_INDEX,
+        settings={"class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_loss(weights=WEIGHTS),
+        naive=naive_softmax(WEIGHTS),
+    ),
+    Case(
+        name="categorical",
+        slug="categorical",
+        labels=_DENSE,
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="categorical-weights",
+        slug="categorical",
+        labels=_DENSE,
+        settings={"class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_loss(weights=WEIGHTS),
+        naive=naive_softmax(WEIGHTS),
+    ),
+    Case(
+        name="weighted",
+        slug="weighted",
+        labels=_SOFTMAX,
+        settings={"class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_loss(weights=WEIGHTS),
+        naive=naive_softmax(WEIGHTS),
+    ),
+    Case(
+        name="weighted-balanced",
+        slug="weighted",
+        labels=_SOFTMAX,
+        settings={"class_weights": "balanced", "class_counts": COUNTS},
+        weights=_BALANCED,
+        loss=softmax_loss(weights=_BALANCED),
+        naive=naive_softmax(_BALANCED),
+    ),
+    Case(
+        name="weighted-effective-number",
+        slug="weighted",
+        labels=_SOFTMAX,
+        settings={"class_weights": "effective_number", "class_counts": COUNTS},
+        weights=_EFFECTIVE,
+        loss=softmax_loss(weights=_EFFECTIVE),
+        naive=naive_softmax(_EFFECTIVE),
+    ),
+    Case(
+        name="weighted-effective-number-of-beta-0",
+        slug="weighted",
+        labels=_INDEX,
+        settings={"class_weights": "effective_number", "class_counts": COUNTS, "beta": 0.0},
+        weights=_UNWEIGHTED,
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="smoothing",
+        slug="label-smoothing",
+        labels=_SOFTMAX,
+        loss=softmax_loss(smoothing=0.1),
+        naive=naive_softmax(smoothing=0.1),
+    ),
+    Case(
+        name="smoothing-0",
+        slug="label-smoothing",
+        labels=_SOFTMAX,
+        settings={"smoothing": 0.0},
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="smoothing-weights",
+        slug="label-smoothing",
+        labels=_SOFTMAX,
+        settings={"smoothing": 0.3, "class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_loss(smoothing=0.3, weights=WEIGHTS),
+        naive=naive_softmax(WEIGHTS, smoothing=0.3),
+    ),
+    Case(
+        name="smoothing-others",
+        slug="label-smoothing",
+        labels=_SOFTMAX,
+        settings={"spread": "others"},
+        loss=softmax_loss(smoothing=0.1, spread="others"),
+        naive=naive_softmax(smoothing=0.1, spread="others"),
+    ),
+    Case(
+        # The true class keeps less than the others get.
+        name="smoothing-others-0.9-weights",
+        slug="label-smoothing",
+        labels=_SOFTMAX,
+        settings={"smoothing": 0.9, "spread": "others", "class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_loss(smoothing=0.9, spread="others", weights=WEIGHTS),
+        naive=naive_softmax(WEIGHTS, smoothing=0.9, spread="others"),
+    ),
+    Case(
+        name="focal",
+        slug="focal",
+        labels=_SOFTMAX,
+        loss=softmax_focal_loss(gamma=2.0),
+        naive=naive_softmax_focal(2.0),
+    ),
+    Case(
+        name="focal-gamma-0",
+        slug="focal",
+        labels=_SOFTMAX,
+        settings={"gamma": 0.0},
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="focal-gamma-0.5-alpha",
+        slug="focal",
+        labels=_SOFTMAX,
+        settings={"gamma": 0.5, "alpha": 0.25},
+        loss=softmax_focal_loss(gamma=0.5, alpha=0.25),
+        naive=naive_softmax_focal(0.5, 0.25),
+    ),
+    Case(
+        name="focal-gamma-5-alpha-per-class",
+        slug="focal",
+        labels=_SOFTMAX,
+        settings={"gamma": 5.0, "alpha": WEIGHTS},
+        loss=softmax_focal_loss(gamma=5.0, alpha=WEIGHTS),
+        naive=naive_softmax_focal(5.0, WEIGHTS),
+    ),
+    Case(
+        name="binary",
+        slug="binary",
+        labels=_SIGMOID,
+        loss=sigmoid_loss(),
+        naive=naive_sigmoid(),
+    ),
+    Case(
+        name="binary-positive-smoothing",
+        slug="binary",
+        labels=_SIGMOID,
+        settings={"positive_weights": 3.0, "smoothing": 0.2},
+        loss=sigmoid_loss(positive=3.0, smoothing=0.2),
+        naive=naive_sigmoid(3.0, smoothing=0.2),
+    ),
+    Case(
+        name="binary-weights-per-class",
+        slug="binary",
+        labels=_MATRIX,
+        settings={"positive_weights": WEIGHTS, "class_weights": WEIGHTS[::-1]},
+        weights=WEIGHTS[::-1],
+        loss=sigmoid_loss(positive=WEIGHTS, weights=WEIGHTS[::-1]),
+        naive=naive_sigmoid(WEIGHTS, WEIGHTS[::-1]),
+    ),
+    Case(
+        name="focal-sigmoid",
+        slug="focal",
+        labels=_YES_NO,
+        loss=sigmoid_focal_loss(gamma=2.0),
+        naive=naive_sigmoid_focal(2.0),
+    ),
+    Case(
+        name="focal-sigmoid-gamma-0",
+        slug="focal",
+        labels=_SIGMOID,
+        settings={"gamma": 0.0, "activation": "sigmoid"},
+        loss=sigmoid_loss(),
+        naive=naive_sigmoid(),
+    ),
+    Case(
+        name="focal-sigmoid-gamma-0.5-alpha",
+        slug="focal",
+        labels=_SIGMOID,
+        settings={"gamma": 0.5, "alpha": 0.25, "activation": "sigmoid"},
+        loss=sigmoid_focal_loss(gamma=0.5, alpha=0.25),
+        naive=naive_sigmoid_focal(0.5, 0.25),
+    ),
+    Case(
+        name="focal-sigmoid-alpha-per-class",
+        slug="focal",
+        labels=_MATRIX,
+        settings={"alpha": ALPHAS, "activation": "sigmoid"},
+        loss=sigmoid_focal_loss(gamma=2.0, alpha=ALPHAS),
+        naive=naive_sigmoid_focal(2.0, ALPHAS),
+    ),
+)
