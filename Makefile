@@ -61,7 +61,7 @@ lock: $(ALL)  ## pin what pyproject.toml names; UPGRADE=--upgrade takes the newe
 	$(VENV)/bin/uv pip compile --quiet pyproject.toml -c requirements.lock -o requirements-server.lock
 
 clean:  ## remove the environment and everything generated that git ignores, caches included
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PYTHON):

@@ -12,6 +12,9 @@ from benchmarks import core, json_body, memory, report, small, transfer
 from benchmarks.harness import Table
 
 RESULTS: Final = Path(__file__).parent / "results"
+README: Final = Path(__file__).parent.parent / "README.md"
+BEGIN: Final = "<!-- benchmarks -->"
+END: Final = "<!-- /benchmarks -->"
 
 
 def _wide(*, quick: bool) -> Table:
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("ideas", nargs="*", metavar="IDEA", help=f"some of {', '.join(IDEAS)}")
     parser.add_argument("--quick", action="store_true", help="smaller batches, fewer repetitions")
     parser.add_argument("--json", type=Path, help="where the raw numbers go; - prints them instead")
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     given = parser.parse_args(arguments)
     unknown = set(given.ideas) - set(IDEAS)
     if unknown:
@@ -47,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables.append(IDEAS[name](quick=given.quick))
         if given.json != Path("-"):
             print(report.text(tables[-1]), flush=True)
+    if given.readme:
+        _write_readme(report.markdown(tables))
     raw = report.document(tables)
     if given.json == Path("-"):
         print(raw)
@@ -55,6 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path.write_text(f"{raw}\n")
     print(f"\nRaw numbers: {path}")
     return 0
+
+
+def _write_readme(tables: str) -> None:
+    before, rest = README.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 
 def _new_file() -> Path:

@@ -27,14 +27,16 @@ def run(*, quick: bool) -> Table:
         for few in WARM_UP_ROWS:
             warm_up = _request(media_type, few)
             growths = tuple(_growth(warm_up, request) for _ in range(repetitions))
-            found.append(Row(f"growth, after {few} rows", Sample(growths), body, target, LIMIT))
+            found.append(
+                Row(f"peak growth, first batch {few} rows", Sample(growths), body, target, LIMIT)
+            )
     return Table(
         f"Growth of peak resident memory against the body, {CLASSES} classes",
         "MB",
         tuple(found),
         (
-            f"VmHWM after {REQUESTS} requests less VmRSS before them, in a service that has "
-            "answered one of the rows named.",
+            f"VmHWM after {REQUESTS} requests less VmRSS before them, in a fresh service whose "
+            "first batch has as many rows as named.",
         ),
     )
 

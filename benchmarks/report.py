@@ -30,6 +30,21 @@ def text(table: Table) -> str:
     return "\n".join(["", table.title, line(columns), *map(line, rows), *table.notes])
 
 
+def markdown(tables: Sequence[Table]) -> str:
+    """Return the tables as the README shows them."""
+    parts = [", ".join(f"{name} {value}" for name, value in machine().items()) + "."]
+    for table in tables:
+        parts.append(f"{table.title}:")
+        lines = [f"| | median, {table.unit} | ratio | target |", "|---|---|---|---|"]
+        for row in table.rows:
+            name, median, _, ratio, target, verdict = _cells(table, row)
+            stated = f"{target}: {verdict.split(':')[0]}" if target else ""
+            lines.append(f"| {name} | {median} | {ratio} | {stated} |")
+        parts.append("\n".join(lines))
+        parts += table.notes
+    return "\n\n".join(parts)
+
+
 def document(tables: Sequence[Table]) -> str:
     """Return every raw number as JSON."""
     return json.dumps(

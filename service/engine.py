@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar
 
 from service.errors import ClientDisconnected, QueueFull, ServiceError, Unavailable
-from service.wire.body import Receive
+from service.wire.body import Receive, Stalled
 from xentcore import XentError
 
 T = TypeVar("T")
@@ -173,7 +173,7 @@ class Permit:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._handed_over = False
+        self._uses = 1  # the block itself, and every piece of work that a worker still has
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +184,11 @@ class Permit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._handed_over:
+        self._end_use()
+
+    def _end_use(self) -> None:
+        self._uses -= 1
+        if not self._uses:
             self._engine.release()
 
     async def run(self, work: Work[T], *, receive: Receive) -> T:
@@ -194,8 +198,8 @@ class Permit:
             ClientDisconnected: the client went away meanwhile; the work is given up.
             Unavailable: the deadline passed; the work is given up.
         """
-        running = self._engine.submit(work, self._engine.release)
-        self._handed_over = True
+        running = self._engine.submit(work, self._end_use)
+        self._uses += 1
         return await running.result(receive)
 
 
@@ -226,6 +230,7 @@ class Running(Generic[T]):
                     raise value.error
                 return value
             if gone.done():
+                gone.result()  # a body that was still arriving may have failed in its own way
                 raise ClientDisconnected("the client went away during the evaluation")
             raise Unavailable(f"the evaluation did not end within {self._deadline_s:g} s")
         finally:
@@ -245,7 +250,7 @@ def _run(job: Job, work: Work[T]) -> "T | Failure":
     job.started_s = time.monotonic()
     try:
         return work(job.cancelled.is_set)
-    except (ServiceError, XentError, MemoryError) as error:
+    except (ServiceError, XentError, MemoryError, Stalled) as error:
         error.__context__ = None
         return Failure(error.with_traceback(None))
     except RuntimeError as error:
@@ -255,5 +260,8 @@ def _run(job: Job, work: Work[T]) -> "T | Failure":
 
 
 async def _gone(receive: Receive) -> None:
-    """Return when the client has gone: behind a complete body nothing else can come."""
-    await receive()
+    """Return when the client has gone. What comes before that are the last bytes of its body."""
+    gone = False
+    while not gone:
+        message = await receive()
+        gone = message["type"] == "http.disconnect"

@@ -15,10 +15,10 @@ from service.metrics import Metrics
 from service.questions import Question, ask
 from service.settings import Settings
 from service.telemetry import notes_of
-from service.wire.body import receive_body
-from service.wire.encodings import Decoder, decoder_for
+from service.wire.body import Arrival, Stalled
+from service.wire.encodings import Decoder, decoder_for, identity
 from service.wire.formats import Format, answer_format, request_format
-from service.wire.payload import Body, Limits
+from service.wire.payload import Limits, all_there
 from xentcore import Cancelled, Result
 
 
@@ -63,34 +63,41 @@ class Exchange:
         decoder = decoder_for(headers.get("content-encoding"))
         target = answer_format(headers.get("accept"))
         with self._engine.admit() as permit:
-            started_s = time.perf_counter()
-            body = await receive_body(
+            arrival = Arrival(
                 request.receive,
                 headers,
                 limit=self._settings.body_bytes,
                 deadline_s=self._settings.body_deadline_s,
             )
-            notes.request_bytes = len(body)
-            notes.timings_ms["receive"] = 1000 * (time.perf_counter() - started_s)
-            work = self._work(body, question, decoder, (source, target))
-            del body  # the work alone decides how long it stays
-            evaluated = await permit.run(work, receive=request.receive)
+            work = self._work(arrival, question, decoder, (source, target))
+            try:
+                await arrival.begin(early=source.overlaps and decoder is identity)
+                try:
+                    evaluated = await permit.run(work, receive=arrival.receive)
+                except Stalled:
+                    await arrival.begin(early=False)
+                    evaluated = await permit.run(work, receive=arrival.receive)
+            finally:
+                notes.request_bytes = arrival.size
+                notes.timings_ms["receive"] = 1000 * arrival.duration_s
         notes.timings_ms.update(evaluated.timings_ms)
         self._metrics.count_rows(evaluated.results)
         return Chunks(evaluated.chunks, media_type=target.media_type)
 
     def _work(
-        self, body: Body, question: Question, decoder: Decoder, formats: tuple[Format, Format]
+        self, arrival: Arrival, question: Question, decoder: Decoder, formats: tuple[Format, Format]
     ) -> Callable[[Callable[[], bool]], Evaluated]:
-        """Return what a worker thread does with a received body."""
+        """Return what a worker thread does with a body, whose last bytes may still arrive."""
         source, target = formats
 
         def work(cancelled: Callable[[], bool]) -> Evaluated:
             clock = Clock()
-            plain = decoder(body, limit=self._settings.body_bytes, cancelled=cancelled)
+            plain = decoder(arrival.body(), limit=self._settings.body_bytes, cancelled=cancelled)
             if cancelled():
                 raise Cancelled("given up before the evaluation")
-            payload = source.decode(plain, self._limits, question.model.model_fields)
+            fields = question.model.model_fields
+            arrived = arrival.wait if decoder is identity else all_there
+            payload = source.decode(plain, self._limits, fields, arrived)
             clock.lap("decode")
             results, document = ask(
                 question,

@@ -152,6 +152,7 @@ def ask(
             options=asked.options,
             device=device,
             cancelled=cancelled,
+            await_rows=payload.await_rows,
         )
     except XentError as error:
         error.pointer = question.located(error)

@@ -30,17 +30,18 @@ class CalibrationSums:
         bins = (confidence.double() * BINS).ceil().clamp(1, BINS).long() - 1
         return cls(
             count=torch.bincount(bins, minlength=BINS).cpu(),
-            hits=torch.bincount(bins, hits.double(), minlength=BINS).cpu(),
-            confidence_sum=torch.bincount(bins, confidence.double(), minlength=BINS).cpu(),
+            hits=_sums(bins, hits),
+            confidence_sum=_sums(bins, confidence),
             brier_sum=brier.double().sum().item(),
             entropy_sum=entropy.double().sum().item(),
         )
 
     def merge(self, other: "CalibrationSums") -> None:
         """Add what another evaluation counted."""
-        self.count += other.count
-        self.hits += other.hits
-        self.confidence_sum += other.confidence_sum
+        # Not in place: an answer given before keeps its bins.
+        self.count = self.count + other.count
+        self.hits = self.hits + other.hits
+        self.confidence_sum = self.confidence_sum + other.confidence_sum
         self.brier_sum += other.brier_sum
         self.entropy_sum += other.entropy_sum
 
@@ -81,3 +82,9 @@ class CalibrationSums:
             brier=ratio(self.brier_sum, total),
             entropy_mean=ratio(self.entropy_sum, total),
         )
+
+
+def _sums(bins: Tensor, values: Tensor) -> Tensor:
+    # Not bincount: without rows it counts in int64, whatever the weights.
+    sums = torch.zeros(BINS, dtype=torch.float64, device=bins.device)
+    return sums.index_add_(0, bins, values.double()).cpu()

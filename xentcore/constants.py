@@ -16,6 +16,7 @@ class Constants:
     def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
         self.device = device
+        self._places: Tensor | None = None
         self._vectors: dict[int, tuple[tuple[float, ...], Tensor]] = {}
 
     def vector(self, values: tuple[float, ...]) -> Tensor:
@@ -37,6 +38,12 @@ class Constants:
             # The tuple is kept too: its identity must not be given to another one meanwhile.
             known = self._vectors[id(values)] = (values, vector)
         return known[1]
+
+    def places(self, classes: int) -> Tensor:
+        """Return 0, 1, ..., classes - 1 in the compute dtype."""
+        if self._places is None or len(self._places) != classes:
+            self._places = torch.arange(classes, dtype=self.dtype, device=self.device)
+        return self._places
 
     def scale(self, value: float | tuple[float, ...] | None) -> "Tensor | float":
         """Return a factor that broadcasts over classes: a number, a vector, or 1 for ``None``."""

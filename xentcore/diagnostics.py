@@ -22,19 +22,11 @@ class Evidence:
     distributions: bool = True
 
     def see(self, logits: Tensor, ignored: Tensor | None) -> None:
-        """Look at more rows, (rows, classes). Ordinary logits are told by the first block."""
-        if not self.distributions:
-            return
+        """Look at more rows, (rows, classes). Ordinary logits are told by the first row."""
         if ignored is not None:
             logits = logits[~ignored]
-        if not logits.numel():
-            return
         self.rows += len(logits)
-        low, high = logits.aminmax()
-        self.distributions = bool(low >= 0) and bool(high <= 1)
-        if self.distributions:
-            off = (logits.sum(dim=1, dtype=torch.float64) - 1).abs()
-            self.distributions = bool(off.max() < _SUM_TOLERANCE)
+        self.distributions &= all(_are_distributions(some) for some in (logits[:1], logits))
 
     def merge(self, other: "Evidence") -> None:
         """Add what another evaluation saw."""
@@ -45,6 +37,16 @@ class Evidence:
     def double_softmax(self) -> bool:
         """Whether rows were seen and every one looks like the output of a softmax."""
         return self.rows > 0 and self.distributions
+
+
+def _are_distributions(logits: Tensor) -> bool:
+    if not logits.numel():
+        return True
+    low, high = logits.aminmax()
+    if not (low >= 0 and high <= 1):
+        return False
+    off = (logits.sum(dim=1, dtype=torch.float64) - 1).abs()
+    return bool(off.max() < _SUM_TOLERANCE)
 
 
 def diagnose(

@@ -1,8 +1,9 @@
 """Evaluation: update(chunk) -> merge(other) -> result(). The only loop over chunks."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from xentcore.spec import BoundSpec, Spec, about
 from xentcore.summary import State, below
 from xentcore.tally import Inquiry, Tally
 
+T = TypeVar("T")
 CPU: Final = torch.device("cpu")
 
 
@@ -132,16 +134,13 @@ class Evaluation:
         chunk = self._admit(logits, labels, sample_weights)
         tallies: list[Tally] = []
         evidence = replace(self.seen.evidence)
-
-        def tally(block: Block) -> None:
-            found = self.inquiry.tally(chunk, block, evidence)
+        for found, seen_there in self._each_block(chunk, partial(self.inquiry.tally, chunk)):
+            evidence.merge(seen_there)
             if not tallies:
-                tallies.extend(found)
-                return
+                tallies = found
+                continue
             for total, part in zip(tallies, found, strict=True):
                 total.merge(part)
-
-        self._each_block(chunk, tally)
         tallies = tallies or self.inquiry.empty_tallies()
         seen = self.seen
         for total, part in zip(seen.tallies, tallies, strict=True):
@@ -156,7 +155,7 @@ class Evaluation:
             seen.kind = chunk.kind
         if chunk.layout.classes:
             seen.classes = chunk.layout.classes
-        seen.shape = _shape_beyond_first(chunk)
+            seen.shape = _shape_beyond_first(chunk)
 
     def merge(self, other: "Evaluation") -> None:
         """Add what another evaluation of the same specs saw; its rows follow this one's.
@@ -171,12 +170,18 @@ class Evaluation:
         mine, theirs = self.seen, other.seen
         if mine.classes != theirs.classes and None not in (mine.classes, theirs.classes):
             raise CannotMerge(f"one has {mine.classes} classes, the other {theirs.classes}")
+        if mine.shape != theirs.shape and None not in (mine.shape, theirs.shape):
+            raise CannotMerge(
+                f"rows and labels have shapes {mine.shape} and {theirs.shape} "
+                "behind their first axis"
+            )
         if theirs.kind is not None:
             try:
                 mine.kind = self._joined(theirs.kind)
             except InvalidSetting as error:
                 raise CannotMerge(str(error)) from None
         mine.classes = mine.classes if theirs.classes is None else theirs.classes
+        mine.shape = mine.shape if theirs.shape is None else theirs.shape
         for total, part in zip(mine.tallies, theirs.tallies, strict=True):
             total.merge(part, first_row=mine.rows)
         mine.chunks += theirs.chunks
@@ -269,7 +274,7 @@ class Evaluation:
             constants=self._constants[dtype],
             distributions=any(spec.family(kind) == "softmax" for spec in self.inquiry.specs),
         )
-        if self.seen.shape not in (None, _shape_beyond_first(chunk)):
+        if layout.classes and self.seen.shape not in (None, _shape_beyond_first(chunk)):
             raise ShapeMismatch(
                 f"rows and labels of this chunk have shapes {_shape_beyond_first(chunk)} behind "
                 f"their first axis, and those before had {self.seen.shape}",
@@ -289,24 +294,23 @@ class Evaluation:
             )
         return joined
 
-    def _each_block(self, chunk: Chunk, work: Callable[[Block], None]) -> None:
-        """Do the work block by block; a block too large for the device's memory is halved."""
+    def _each_block(self, chunk: Chunk, work: Callable[[Block], T]) -> Iterator[T]:
+        """Yield what the work makes of each block, in the order of the rows."""
         for block in chunk.layout.blocks(block_rows(chunk.layout.classes, self.device)):
-            waiting = [block]
-            while waiting:
-                if self._cancelled():
-                    raise Cancelled("the evaluation was cancelled")
-                current = waiting.pop()
-                self._await_rows(current.stop)
-                try:
-                    work(current)
-                except torch.OutOfMemoryError:
-                    halves = chunk.layout.halves(current)
-                    if not halves:
-                        raise DeviceUnavailable(
-                            f"the memory of {self.device} is exhausted: try again later"
-                        ) from None
-                    waiting += reversed(halves)
+            if self._cancelled():
+                raise Cancelled("the evaluation was cancelled")
+            self._await_rows(block.stop)
+            yield from self._halving(chunk, work, block)
+
+    def _halving(self, chunk: Chunk, work: Callable[[Block], T], block: Block) -> list[T]:
+        """Do the work; a block too large for the device's memory is halved."""
+        try:
+            return [work(block)]
+        except torch.OutOfMemoryError:
+            halves = chunk.layout.halves(block)
+        if not halves:
+            raise DeviceUnavailable(f"the memory of {self.device} is exhausted: try again later")
+        return [found for half in halves for found in self._halving(chunk, work, half)]
 
     def _gradients(self, chunk: Chunk, scales: Sequence[float]) -> list[Tensor]:
         """Return the gradient of each spec over a chunk, in the shape and order of its logits."""
@@ -320,7 +324,8 @@ class Evaluation:
                 into = view[block.index]
                 into.copy_(rows.reshape(into.shape))
 
-        self._each_block(chunk, write)
+        for _ in self._each_block(chunk, write):
+            pass
         return gradients
 
     def _joined_gradient(self, chunks: Sequence[Tensor]) -> Tensor | None:

@@ -53,7 +53,7 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Add what another histogram counted."""
-        self.counts += other.counts
+        self.counts = self.counts + other.counts
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
 

@@ -93,6 +93,7 @@ def readable(labels: Tensor) -> Tensor:
 
     Raises:
         UnsupportedDtype: complex numbers, or anything else that holds no labels.
+        InvalidLabel: an unsigned number that no label kind can hold.
     """
     if labels.dtype in _READABLE:
         return labels
@@ -103,8 +104,17 @@ def readable(labels: Tensor) -> Tensor:
             pointer="/labels",
         )
     widened = labels.long()
-    # Above 2^63 a uint64 has the bits of a negative number; as a float it is what it was.
-    return labels.double() if (widened < 0).any() else widened
+    wrapped = (widened < 0).nonzero()
+    if len(wrapped):
+        # As uint64, 2^64 - 100 is not -100, although both have the same bits.
+        position = tuple(wrapped[0].tolist())
+        value = widened[position].item() + 2**64
+        raise InvalidLabel(
+            f"label {value} at position {position} is above 2^63 - 1: no class has such a number",
+            position=position,
+            pointer=pointer_to("labels", position),
+        )
+    return widened
 
 
 def decide_kind(labels: Tensor, layout: Layout, ignore_index: int | None) -> LabelKind:

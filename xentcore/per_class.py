@@ -17,7 +17,7 @@ Sigmoid family. Every row has an element in every class; positive: t >= 1/2, pre
 
     support             elements of the class: positives + negatives
     positives, negatives, positive_loss_sum, negative_loss_sum
-    false_positives, true_negatives, false_negatives
+    true_positives, false_positives, true_negatives, false_negatives
     recall              true positives over positives
     predicted           elements predicted positive
     and the columns above, with the mean of gradient_norm over all elements of the class.
@@ -52,7 +52,7 @@ def softmax_sums(
         factors: sample weight per row, 0 where the row is excluded, (rows,), float64.
         kept: rows that are evaluated, (rows,), bool; ``None`` for all.
     """
-    classes = statistics.shifted.shape[1]
+    classes = statistics.classes
     label, predicted = statistics.label, statistics.prediction
     hit = predicted == label
     weigh: Callable[[Tensor, Tensor], Tensor] = torch.mul
@@ -136,11 +136,10 @@ def columns(
         gradient_scale: what the reduction multiplied the gradient of the sum by.
         limit: list this many classes of largest loss and fold the rest into one row, class REST.
     """
-    names = _SUMS[family]
+    names = dict.fromkeys((*_BOTH, *_SHOWN[family]))
     sums = {name: sums.get(name, torch.zeros(classes, dtype=torch.float64)) for name in names}
     index = torch.arange(classes)
-    # Softmax: a row supports one class; sigmoid: every class.
-    rows = sums["support"].sum() if family == "softmax" else sums["support"][:1].sum()
+    rows = sums["support"].sum()
     if limit is not None and classes > limit:
         listed = sums["loss_sum"].sort(descending=True, stable=True).indices
         index = torch.cat([listed[:limit], torch.tensor([REST])])
@@ -152,8 +151,9 @@ def columns(
         "elements": support * (classes if family == "softmax" else 1),
     }[normaliser]
     positives = support if family == "softmax" else sums["positives"]
-    # One row of the fold stands for many classes: its mean probability is that of them together.
-    mean_probability = ratios(sums["probability_sum"], rows.expand(len(index)))
+    # Softmax: every row has a probability for the class, though it supports only one.
+    decisions = rows.expand(len(index)) if family == "softmax" else support
+    mean_probability = ratios(sums["probability_sum"], decisions)
     found = {
         "class": index,
         "support": support,
@@ -167,7 +167,7 @@ def columns(
         "gradient_norm_mean": ratios(sums["gradient_norm_sum"], support),
         "gradient_sum": sums["gradient_sum"] * gradient_scale,
     }
-    return found | {name: sums[name] for name in names if name in _SIGMOID_ONLY}
+    return found | {name: sums[name] for name in _SHOWN[family]}
 
 
 _BOTH: Final = (
@@ -180,19 +180,17 @@ _BOTH: Final = (
     "gradient_norm_sum",
     "gradient_sum",
 )
-_SIGMOID_ONLY: Final = (
+_SIDES: Final = (
     "positives",
     "negatives",
     "positive_loss_sum",
     "negative_loss_sum",
+    "true_positives",
     "false_positives",
     "true_negatives",
     "false_negatives",
 )
-_SUMS: Final[Mapping[Family, tuple[str, ...]]] = {
-    "softmax": _BOTH,
-    "sigmoid": (*_BOTH, *_SIGMOID_ONLY),
-}
+_SHOWN: Final[Mapping[Family, tuple[str, ...]]] = {"softmax": (), "sigmoid": _SIDES}
 
 
 def _fold(column: Tensor, order: Tensor, limit: int) -> Tensor:

@@ -143,20 +143,20 @@ class ScoredRows(Scored):
 
     def label_weights(self, class_weights: Tensor | None) -> Tensor:
         targets = self.statistics.targets
-        if targets is not None:
-            weighted = targets if class_weights is None else targets * class_weights
-            return weighted.double().sum(dim=1)
         if class_weights is None:
+            # A label sums to 1, also where rounding left a distribution a little off.
             return torch.ones_like(self.fate.loss)
+        if targets is not None:
+            return (targets * class_weights).sum(dim=1, dtype=torch.float64)
         return class_weights[self.statistics.pivot].double()
 
     def support(self) -> Sums:
-        classes = self.statistics.shifted.shape[1]
+        classes = self.statistics.classes
         label = self.fate.of_evaluated(self.statistics.label)
         return {"support": torch.bincount(label, minlength=classes)}
 
     def class_sums(self, class_weights: Tensor | None) -> Sums:
-        label, classes = self.statistics.label, self.statistics.shifted.shape[1]
+        label, classes = self.statistics.label, self.statistics.classes
         weight = self.label_weights(class_weights) * self.fate.factors
         return {
             "weight": torch.bincount(label, weight, minlength=classes),

@@ -12,15 +12,15 @@ float64, so that a row's numbers do not depend on which rows it was evaluated wi
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
 
-# From this width on, two short searches beat one long one: argmax does not use vector instructions.
-_GROUP = 32
-_GROUPED_ARGMAX_FROM = 4 * _GROUP
+_EXACT_IN_FLOAT32: Final = 1 << 24  # whole numbers up to here have a float32 of their own
+_FLOAT64_ELEMENTS: Final = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RowStatistics:
     """What one pass over rows of logits measured. Columns beyond the first few are made on demand.
 
     Attributes:
-        shifted: u = z - max z, (rows, classes).
+        logits: z, (rows, classes).
         exp_others: exp u with the pivot's entry 0, (rows, classes).
         pivot: the class left out of ``others``, (rows,).
         pivot_shifted: u at the pivot, (rows,).
@@ -38,7 +38,7 @@ class RowStatistics:
         maximum: max z, (rows,).
     """
 
-    shifted: Tensor
+    logits: Tensor
     exp_others: Tensor
     pivot: Tensor
     pivot_shifted: Tensor
@@ -46,6 +46,16 @@ class RowStatistics:
     targets: Tensor | None
     constants: Constants
     maximum: Tensor
+
+    @property
+    def classes(self) -> int:
+        """How many classes a row has."""
+        return self.logits.shape[1]
+
+    @cached_property
+    def shifted(self) -> Tensor:
+        """U = z - max z, (rows, classes); made again for the few who need it."""
+        return _shifted(self.logits, self.maximum)
 
     @cached_property
     def pivot_exp(self) -> Tensor:
@@ -91,7 +101,21 @@ class RowStatistics:
     @cached_property
     def prediction(self) -> Tensor:
         """The class of the largest logit, the first of equals, (rows,)."""
-        return self.pivot if self.targets is not None else argmax(self.shifted)
+        if self.targets is not None:
+            return self.pivot
+        if self.classes > _EXACT_IN_FLOAT32:
+            return self.shifted.argmax(dim=1)
+        # argmax does not use vector instructions. The largest logit is where exp u is 1: with a
+        # single one among the others its index is a product with 0, 1, 2, ..., exact in float32.
+        peaks = self.exp_others.floor()
+        count = peaks.sum(dim=1)
+        place = torch.mv(peaks, self.constants.places(self.classes))
+        found = torch.where(count == 0, self.pivot, place.long())
+        # Equal logits, or so close that their exponentials round to the same.
+        unclear = (count != 0) & ((count != 1) | (self.pivot_exp == 1))
+        if unclear.any():
+            found[unclear] = _shifted(self.logits[unclear], self.maximum[unclear]).argmax(dim=1)
+        return found
 
     @cached_property
     def label(self) -> Tensor:
@@ -143,14 +167,16 @@ class RowStatistics:
         rest = self.shifted.scatter(1, self.label[:, None], -torch.inf).amax(dim=1)
         return at_label[:, 0].double() - rest.double()
 
-    @cached_property
-    def _exp_others_double(self) -> Tensor:
-        return self.exp_others.double()
-
     def others_sums(self, factors: Tensor) -> Tensor:
         """Return sum over rows of factors[row] * exp u[row, class] but at pivots, (classes,)."""
         # float64: a float32 sum over rows would depend on how they were split into chunks.
-        return torch.mv(self._exp_others_double.t(), factors)
+        sums = torch.zeros(self.classes, dtype=torch.float64, device=factors.device)
+        # A few rows at a time: their float64 copy takes little memory and stays in the cache.
+        step = max(1, _FLOAT64_ELEMENTS // self.classes)
+        for start in range(0, len(factors), step):
+            some = slice(start, start + step)
+            sums.addmv_(self.exp_others[some].double().t(), factors[some])
+        return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +210,26 @@ def row_statistics(
         labels: the class of each row, int64, (rows,); or label distributions, (rows, classes).
         constants: per-class settings as tensors.
     """
-    # A row of -inf alone has no maximum to subtract; it stays -inf and its loss is +inf.
-    shifted = logits - maximum.masked_fill(maximum.isneginf(), 0)[:, None]
     targets = labels if labels.dim() > 1 else None
-    pivot = labels if targets is None else argmax(shifted)
-    exp_others = shifted.exp()
-    exp_others.scatter_(1, pivot[:, None], 0.0)
+    exp_others = _shifted(logits, maximum)
+    pivot = labels if targets is None else exp_others.argmax(dim=1)
+    pivot_shifted = exp_others.gather(1, pivot[:, None])[:, 0].double()
+    exp_others.exp_().scatter_(1, pivot[:, None], 0.0)
     return RowStatistics(
-        shifted=shifted,
+        logits=logits,
         exp_others=exp_others,
         pivot=pivot,
-        pivot_shifted=shifted.gather(1, pivot[:, None])[:, 0].double(),
+        pivot_shifted=pivot_shifted,
         others=exp_others.sum(dim=1).double(),
         targets=targets,
         constants=constants,
         maximum=maximum,
     )
+
+
+def _shifted(logits: Tensor, maximum: Tensor) -> Tensor:
+    # A row of -inf alone has no maximum to subtract; it stays -inf and its loss is +inf.
+    return logits - maximum.masked_fill(maximum.isneginf(), 0)[:, None]
 
 
 def gradient(statistics: RowStatistics, terms: RowTerms, factors: Tensor) -> Tensor:
@@ -256,7 +286,7 @@ def cross_entropy(
             at_label=-label_weight * statistics.pivot_complement,
         )
     if w is None:
-        w = constants.vector((1.0,)).expand(statistics.shifted.shape[1])
+        w = constants.vector((1.0,)).expand(statistics.classes)
     total = w.double().sum()
     spread_loss = total * statistics.log_partition - weighted_sum(statistics.shifted, w)
     loss = keep * loss + spread * spread_loss
@@ -292,23 +322,3 @@ def weighted_sum(shifted: Tensor, weights: Tensor) -> Tensor:
 def times(weight: Tensor, value: Tensor) -> Tensor:
     """Return weight * value, and 0 wherever the weight is 0, whatever the value."""
     return torch.where(weight == 0, 0.0, weight * value)
-
-
-def argmax(values: Tensor) -> Tensor:
-    """Return the index of each row's largest value, the first of equals, int64, (rows,)."""
-    rows, classes = values.shape
-    if classes < _GROUPED_ARGMAX_FROM or values.is_cuda:
-        return values.argmax(dim=1)
-    groups = classes // _GROUP
-    grouped = values[:, : groups * _GROUP].view(rows, groups, _GROUP)
-    best = grouped.amax(dim=2)
-    group = best.argmax(dim=1)
-    row = torch.arange(rows, device=values.device)
-    within = grouped[row, group].argmax(dim=1)
-    found = group * _GROUP + within
-    if groups * _GROUP == classes:
-        return found
-    tail = values[:, groups * _GROUP :]
-    # Strictly larger: among equals the first one counts, and the tail comes last.
-    in_tail = tail.amax(dim=1) > best[row, group]
-    return torch.where(in_tail, groups * _GROUP + tail.argmax(dim=1), found)

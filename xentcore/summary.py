@@ -73,10 +73,9 @@ class Summary:
         self.loss_sum += other.loss_sum
         self.weight_sum += other.weight_sum
         for name, sums in other.classes.items():
-            if name in self.classes:
-                self.classes[name] += sums.to(self.classes[name].device)
-            else:
-                self.classes[name] = sums.clone()
+            # Not in place: an answer given before keeps its columns.
+            known = self.classes.get(name)
+            self.classes[name] = sums if known is None else known + sums.to(known.device)
         if self.histogram is not None and other.histogram is not None:
             self.histogram.merge(other.histogram)
         if self.calibration is not None and other.calibration is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -63,19 +64,21 @@ class Inquiry:
         """Return one for each spec."""
         return [self.empty_tally() for _ in self.specs]
 
-    def tally(self, chunk: Chunk, block: Block, evidence: Evidence) -> list[Tally]:
-        """Return what a block adds to each spec, and let the evidence see its rows.
+    def tally(self, chunk: Chunk, block: Block) -> tuple[list[Tally], Evidence]:
+        """Return what a block adds to each spec, and what its rows look like.
 
         Raises:
             InvalidTensor: labels, weights or logits of the block that cannot be evaluated.
         """
         rows = chunk.read(block)
+        evidence = Evidence()
         if self.options.input == "logits":
             evidence.see(rows.values, rows.labels.ignored)
-        return [
+        tallies = [
             self._tally_spec(spec, chunk, rows, unusable, scored)
             for spec, (unusable, scored) in zip(self.specs, self._score(chunk, rows), strict=True)
         ]
+        return tallies, evidence
 
     def gradients(self, chunk: Chunk, block: Block, scales: Sequence[float]) -> list[Tensor]:
         """Return scale * d sum / d logits of a block for each spec, (rows, classes)."""
@@ -154,10 +157,11 @@ def _losses(
 
 def _statistics(rows: BlockRows, scored: Sequence[tuple[Rows, Scored]]) -> dict[str, Tensor]:
     table = {name: rows.blank_column() for name in STATISTICS_COLUMNS}
-    for part, _ in scored:
-        if isinstance(part.body, RowStatistics):
-            for name, column in statistics_columns(part.body).items():
-                table[name][part.positions] = column
+    measured = [(part.positions, part.body) for part, _ in scored]
+    for positions, body in measured:
+        # Asked of the sigmoid family, they were refused at the door.
+        for name, column in statistics_columns(cast("RowStatistics", body)).items():
+            table[name][positions] = column
     return table
 
 

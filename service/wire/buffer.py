@@ -60,6 +60,6 @@ class Buffer:
         """Count ``size`` bytes of :meth:`room` as written."""
         self.size += size
 
-    def body(self) -> Body:
-        """Return what was written, without a copy."""
-        return Body(self._data[: self.size])
+    def body(self, size: int | None = None) -> Body:
+        """Return what was written, or the memory of the first ``size`` bytes, without a copy."""
+        return Body(self._data[: self.size if size is None else size])

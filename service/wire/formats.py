@@ -14,18 +14,27 @@ class Format:
     """A media type, both ways.
 
     Attributes:
+        decode: from a body whose bytes may still arrive; what it is given last waits for them.
+        overlaps: whether decoding and evaluating can go on before the last bytes are there.
         per_class_limit: classes listed where the request does not say how many; ``None`` all.
     """
 
     media_type: str
-    decode: Callable[[Body, Limits, Collection[str]], Payload]
+    decode: Callable[[Body, Limits, Collection[str], Callable[[int], None]], Payload]
     encode: Callable[[Mapping[str, object]], Sequence[bytes | memoryview]]
+    overlaps: bool
     per_class_limit: int | None
 
 
-JSON: Final = Format(json.MEDIA_TYPE, json.decode, json.encode, per_class_limit=1000)
+JSON: Final = Format(
+    json.MEDIA_TYPE, json.decode, json.encode, overlaps=False, per_class_limit=1000
+)
 SAFETENSORS: Final = Format(
-    safetensors.MEDIA_TYPE, safetensors.decode, safetensors.encode, per_class_limit=None
+    safetensors.MEDIA_TYPE,
+    safetensors.decode,
+    safetensors.encode,
+    overlaps=True,
+    per_class_limit=None,
 )
 FORMATS: Final[Mapping[str, Format]] = {each.media_type: each for each in (JSON, SAFETENSORS)}
 

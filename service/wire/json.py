@@ -1,7 +1,7 @@
 """``application/json``: one document, whose tensors are nested lists or base64."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import numpy as np
@@ -13,13 +13,18 @@ from torch import Tensor
 from service.errors import invalid
 from service.wire.document import DEPTH, Plain, entries_of, parse
 from service.wire.lists import TensorReader
-from service.wire.payload import Body, Limits, Payload
+from service.wire.payload import Body, Limits, Payload, all_there
 
 MEDIA_TYPE: Final = "application/json"
 TENSORS: Final = ("logits", "labels", "sample_weights")
 
 
-def decode(body: Body, limits: Limits, fields: Collection[str]) -> Payload:
+def decode(
+    body: Body,
+    limits: Limits,
+    fields: Collection[str],
+    arrived: Callable[[int], None] = all_there,
+) -> Payload:
     """Decode a request. ``fields`` are the names that the document may have beside its tensors.
 
     Raises:
@@ -27,6 +32,7 @@ def decode(body: Body, limits: Limits, fields: Collection[str]) -> Payload:
         TooLarge: a batch above ``limits``.
         InvalidDocument: JSON, but no request.
     """
+    arrived(len(body))  # the parser sees all of it at once
     root = parse(body)
     if not isinstance(root, Object):
         raise invalid("", "a request is a JSON object")

@@ -1,7 +1,7 @@
 """What every media type decodes to, and the limits that are checked before anything is made."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -34,15 +34,23 @@ TORCH_DTYPES: Final[Mapping[str, torch.dtype]] = {
 }
 
 
+def all_there(_: int) -> None:
+    """Wait for nothing: the bytes, or rows, up to any number are in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One decoded request: the tensors, and the rest of the document as plain values."""
+    """One decoded request: the tensors, and the rest of the document as plain values.
+
+    ``await_rows`` returns once the logits' rows below a number are in memory; all else is.
+    """
 
     document: Mapping[str, object]
     logits: Tensor
     labels: Tensor
     sample_weights: Tensor | None = None
     class_weights: Tensor | None = None
+    await_rows: Callable[[int], None] = all_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,11 @@ def extent(shape: Sequence[int], class_axis: object) -> tuple[int, int]:
     return rows, shape[axis]
 
 
+def is_aligned(body: Body, offset: int, dtype: torch.dtype) -> bool:
+    """Tell whether a tensor of this type can lie where it is."""
+    return (body.ctypes.data + offset) % dtype.itemsize == 0
+
+
 def view(body: Body, offset: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return a tensor over part of ``body`` without copying it, unless it lies misaligned.
 
@@ -93,7 +106,7 @@ def view(body: Body, offset: int, shape: Sequence[int], dtype: torch.dtype) -> T
     count = math.prod(shape)
     if count == 0:
         return torch.empty(tuple(shape), dtype=dtype)
-    if (body.ctypes.data + offset) % dtype.itemsize:
+    if not is_aligned(body, offset, dtype):
         body, offset = Body(body[offset : offset + count * dtype.itemsize].copy()), 0
     if dtype == torch.bool and body[offset : offset + count].max() > 1:
         raise Malformed("a bool is neither 0 nor 1")

@@ -5,7 +5,7 @@ how long and how large everything else is.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,16 @@ from torch import Tensor
 from service.errors import Malformed, invalid
 from service.wire import json
 from service.wire.document import DEPTH, KEYS, Plain, Value, entries_of, parse
-from service.wire.payload import TORCH_DTYPES, Body, Limits, Payload, view
+from service.wire.payload import (
+    TORCH_DTYPES,
+    Body,
+    Limits,
+    Payload,
+    all_there,
+    extent,
+    is_aligned,
+    view,
+)
 
 MEDIA_TYPE: Final = "application/x-safetensors"
 METADATA: Final = "__metadata__"
@@ -60,15 +69,22 @@ class Entry:
     end: int
 
 
-def decode(body: Body, limits: Limits, fields: Collection[str]) -> Payload:
+def decode(
+    body: Body,
+    limits: Limits,
+    fields: Collection[str],
+    arrived: Callable[[int], None] = all_there,
+) -> Payload:
     """Decode a request. ``fields`` are the names that the document may have.
+
+    Only the logits may still be arriving when it returns, and only if they come last.
 
     Raises:
         Malformed: lengths, offsets or shapes that do not fit the bytes.
         TooLarge: a batch above ``limits``.
         InvalidDocument: safetensors, but no request.
     """
-    start, header = _header(body)
+    start, header = _header(body, arrived)
     values = entries_of(header, "", known=(*TENSORS, METADATA))
     document = _document(values.pop(METADATA, None), limits, fields)
     entries = {name: _entry(name, value) for name, value in values.items()}
@@ -78,11 +94,33 @@ def decode(body: Body, limits: Limits, fields: Collection[str]) -> Payload:
     for entry in entries.values():
         limits.check(entry.name, entry.shape, document.get("class_axis", 1))
     _check_offsets(list(entries.values()), len(body) - start)
+    logits = entries["logits"]
+    rows_bytes = _bytes_of_rows(logits, document.get("class_axis", 1))
+    in_place = is_aligned(body, start + logits.begin, logits.dtype)
+    others_end = max(entry.end for name, entry in entries.items() if name != "logits")
+    arrived(start + (others_end if rows_bytes is not None and in_place else len(body)))
     tensors = {
         name: view(body, start + entry.begin, entry.shape, entry.dtype)
         for name, entry in entries.items()
     }
-    return Payload(document, **tensors)
+
+    def await_rows(rows: int) -> None:
+        if rows_bytes is not None:
+            arrived(start + logits.begin + rows_bytes(rows))
+
+    return Payload(document, await_rows=await_rows, **tensors)
+
+
+def _bytes_of_rows(logits: Entry, class_axis: object) -> Callable[[int], int] | None:
+    """Return how many bytes of the logits hold the rows below a number, if the first bytes do."""
+    shape = logits.shape
+    first_is_classes = class_axis in (0, -len(shape)) and len(shape) > 1
+    rows, _ = extent(shape, class_axis)
+    if first_is_classes or not rows:
+        return None
+    rows_each = rows // shape[0]
+    bytes_each = (logits.end - logits.begin) // shape[0]
+    return lambda number: -(-number // rows_each) * bytes_each
 
 
 def encode(document: Mapping[str, object]) -> list[bytes | memoryview]:
@@ -134,16 +172,18 @@ def _extract(
     return rest
 
 
-def _header(body: Body) -> tuple[int, Object]:
+def _header(body: Body, arrived: Callable[[int], None]) -> tuple[int, Object]:
     """Return where the tensors' bytes start, and the header."""
     if len(body) < LENGTH_BYTES:
         raise Malformed(f"a safetensors body has at least {LENGTH_BYTES} bytes, not {len(body)}")
+    arrived(LENGTH_BYTES)
     length = int.from_bytes(body[:LENGTH_BYTES].tobytes(), "little")
     if length > HEADER_BYTES:
         raise Malformed(f"the header claims {length} bytes, more than {HEADER_BYTES}")
     start = LENGTH_BYTES + length
     if start > len(body):
         raise Malformed(f"the header claims {length} bytes, there are {len(body) - LENGTH_BYTES}")
+    arrived(start)
     text = Body(body[LENGTH_BYTES:start])
     if not length or text[0] != ord("{"):
         raise Malformed("the header does not start with '{'")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.service.harness import Running
@@ -29,7 +29,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture
-def client(shared: Running) -> httpx.Client:
+def client(shared: Running) -> httpx2.Client:
     """A client of the shared server."""
     return shared.client
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import httpx
+import httpx2
 
 from service.metrics import Metrics
 from service.server import Server, make_server
@@ -26,7 +26,7 @@ class Running:
         self._thread.start()
         until(lambda: self.server.started or not self._thread.is_alive())
         self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 
     def _run(self) -> None:
         async def serve() -> None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,11 +14,10 @@ from service.questions import LossQuestion
 from service.schema.models import loss_model
 from service.schema.variants import settings_model
 from service.settings import Settings
-from service.wire.body import receive_body
+from service.wire.body import Arrival
 from service.wire.buffer import FIRST_BYTES, Buffer
 from service.wire.encodings import identity
 from service.wire.formats import JSON, SAFETENSORS, answer_format
-from service.wire.payload import Body
 from tests.service.conftest import Start
 from xentcore import VARIANTS, Cancelled
 
@@ -39,10 +37,11 @@ async def receive(
 
     stream = messages()
     try:
-        body = await receive_body(stream.__anext__, headers or {}, limit=limit, deadline_s=0.05)
+        arrival = Arrival(stream.__anext__, headers or {}, limit=limit, deadline_s=0.05)
+        await arrival.begin(early=False)
     finally:
         await stream.aclose()
-    return body.tobytes()
+    return arrival.body().tobytes()
 
 
 async def test_pieces_become_one_body() -> None:
@@ -118,6 +117,12 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
     )
     variant = VARIANTS["sparse"]
     question = LossQuestion(variant, loss_model(variant, settings_model(variant)))
-    work = exchange._work(Body(np.empty(0, np.uint8)), question, identity, (JSON, JSON))
+
+    async def empty() -> MutableMapping[str, Any]:
+        return {"type": "http.request"}
+
+    arrival = Arrival(empty, {}, limit=10, deadline_s=1)
+    await arrival.begin(early=False)
+    work = exchange._work(arrival, question, identity, (JSON, JSON))
     with pytest.raises(Cancelled):
         work(lambda: True)

@@ -2,15 +2,15 @@
 
 import re
 
-import httpx
+import httpx2
 
 
-def test_the_root_leads_to_the_documentation(client: httpx.Client) -> None:
+def test_the_root_leads_to_the_documentation(client: httpx2.Client) -> None:
     response = client.get("/")
     assert (response.status_code, response.headers["location"]) == (307, "docs")
 
 
-def test_everything_the_page_needs_is_served_from_here(client: httpx.Client) -> None:
+def test_everything_the_page_needs_is_served_from_here(client: httpx2.Client) -> None:
     page = client.get("/docs")
     assert page.status_code == 200
     assert "<script>" not in page.text
@@ -26,6 +26,6 @@ def test_everything_the_page_needs_is_served_from_here(client: httpx.Client) -> 
     assert client.get("/openapi.json").json()["info"]["title"] == "Xent"
 
 
-def test_nothing_else_is_served(client: httpx.Client) -> None:
+def test_nothing_else_is_served(client: httpx2.Client) -> None:
     for path in ("/docs/static/../index.html", "/docs/static/%2e%2e/index.html", "/redoc"):
         assert client.get(path).status_code == 404

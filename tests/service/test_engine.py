@@ -141,10 +141,10 @@ async def test_work_that_waits_is_never_begun_when_the_client_leaves() -> None:
     await subject.start()
     release = threading.Event()
     begun: list[int] = []
-    with subject.admit() as first, subject.admit() as second:
+    with subject.admit() as first:
         slow = asyncio.ensure_future(first.run(lambda _: release.wait(10), receive=stays))
         await settled(lambda: subject.busy)
-        with pytest.raises(ClientDisconnected):
+        with pytest.raises(ClientDisconnected), subject.admit() as second:
             await second.run(lambda _: begun.append(1), receive=leaves)
         await settled(lambda: subject.admitted == 1)
         release.set()

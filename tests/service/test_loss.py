@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 
-import httpx
+import httpx2
 import pytest
 import torch
 import zstandard
@@ -25,13 +25,13 @@ def tensors(document: Mapping[str, object] | None = None, **changes: Tensor) -> 
     return save({"logits": LOGITS, "labels": LABELS, **changes}, request)
 
 
-def post(client: httpx.Client, path: str, body: bytes, accept: str = "*/*") -> httpx.Response:
+def post(client: httpx2.Client, path: str, body: bytes, accept: str = "*/*") -> httpx2.Response:
     headers = {"content-type": SAFETENSORS, "accept": accept}
     return client.post(path, content=body, headers=headers)
 
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
-def test_every_variant_answers_its_own_example(client: httpx.Client, slug: str) -> None:
+def test_every_variant_answers_its_own_example(client: httpx2.Client, slug: str) -> None:
     response = client.post(f"/loss/{slug}", json=dict(VARIANTS[slug].example))
     assert response.status_code == 200, response.text
     answer = response.json()
@@ -41,7 +41,7 @@ def test_every_variant_answers_its_own_example(client: httpx.Client, slug: str) 
     assert answer["loss"] == reduction["sum"] / reduction["denominator"]
 
 
-def test_an_answer_is_the_documented_one(client: httpx.Client) -> None:
+def test_an_answer_is_the_documented_one(client: httpx2.Client) -> None:
     document = {
         **BATCH,
         "outputs": list(OUTPUTS),
@@ -89,7 +89,7 @@ def test_an_answer_is_the_documented_one(client: httpx.Client) -> None:
     assert answer["nulls"] == sum(column.count(None) for column in columns)
 
 
-def test_json_and_safetensors_agree(client: httpx.Client) -> None:
+def test_json_and_safetensors_agree(client: httpx2.Client) -> None:
     document = {"outputs": ["gradient", "per_class", "per_sample"], "settings": {"gamma": 1.5}}
     logits = torch.randn(8, 5, dtype=torch.float64)
     labels = torch.randint(0, 5, (8,))
@@ -107,14 +107,14 @@ def test_json_and_safetensors_agree(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_gradients_come_in_the_dtype_asked_for(client: httpx.Client, dtype: torch.dtype) -> None:
+def test_gradients_come_in_the_dtype_asked_for(client: httpx2.Client, dtype: torch.dtype) -> None:
     name = str(dtype).removeprefix("torch.")
     body = tensors({"outputs": ["gradient"], "gradient_dtype": name})
     assert load(post(client, "/loss/sparse", body, SAFETENSORS).content)["gradient"].dtype == dtype
     assert post(client, "/loss/sparse", body).status_code == 200
 
 
-def test_class_weights_travel_as_a_tensor(client: httpx.Client) -> None:
+def test_class_weights_travel_as_a_tensor(client: httpx2.Client) -> None:
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
     answer = post(client, "/loss/weighted", tensors(class_weights=weights)).json()
     expected = functional.cross_entropy(LOGITS, LABELS, weight=weights).item()
@@ -139,7 +139,7 @@ def test_class_weights_travel_as_a_tensor(client: httpx.Client) -> None:
     ],
 )
 def test_class_weights_that_do_not_fit(
-    client: httpx.Client, path: str, document: dict[str, object], weights: Tensor, pointer: str
+    client: httpx2.Client, path: str, document: dict[str, object], weights: Tensor, pointer: str
 ) -> None:
     response = post(client, path, tensors(document, class_weights=weights))
     assert response.status_code == 422
@@ -147,7 +147,7 @@ def test_class_weights_that_do_not_fit(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_compressed_bodies(client: httpx.Client, encoding: str) -> None:
+def test_compressed_bodies(client: httpx2.Client, encoding: str) -> None:
     plain = json.dumps(BATCH).encode()
     compress = gzip.compress if encoding == "gzip" else zstandard.ZstdCompressor().compress
     headers = {"content-type": "application/json", "content-encoding": encoding}
@@ -155,7 +155,7 @@ def test_compressed_bodies(client: httpx.Client, encoding: str) -> None:
     assert response.json() == client.post("/loss/sparse", json=BATCH).json()
 
 
-def test_what_is_undefined_is_an_answer(client: httpx.Client) -> None:
+def test_what_is_undefined_is_an_answer(client: httpx2.Client) -> None:
     document = {**BATCH, "labels": [-100, -100], "outputs": ["gradient", "per_sample"]}
     answer = client.post("/loss/sparse", json=document).json()
     assert (answer["loss"], answer["undefined"]) == (None, "no_rows")
@@ -165,7 +165,7 @@ def test_what_is_undefined_is_an_answer(client: httpx.Client) -> None:
     assert answer["nulls"] == 2
 
 
-def test_per_class_is_folded_where_asked(client: httpx.Client) -> None:
+def test_per_class_is_folded_where_asked(client: httpx2.Client) -> None:
     document = {"outputs": ["per_class"], "per_class_limit": 2, "class_names": list("abcd")}
     answer = client.post("/loss/sparse", json={**BATCH, **document}).json()
     assert answer["per_class"]["class"][-1] == -1
@@ -181,7 +181,7 @@ def test_per_class_is_folded_where_asked(client: httpx.Client) -> None:
     assert load(as_tensors.content)["per_class.class"].shape == (1500,)
 
 
-def test_sigmoid_rows_name_their_class(client: httpx.Client) -> None:
+def test_sigmoid_rows_name_their_class(client: httpx2.Client) -> None:
     document = {**VARIANTS["binary"].example, "outputs": ["hardest", "per_class"]}
     answer = client.post("/loss/binary", json=document).json()
     assert len(answer["hardest"]["class_index"]) == 2
@@ -189,7 +189,7 @@ def test_sigmoid_rows_name_their_class(client: httpx.Client) -> None:
     assert "name" not in answer["per_class"]
 
 
-def test_timings_and_ids_are_in_the_headers(client: httpx.Client) -> None:
+def test_timings_and_ids_are_in_the_headers(client: httpx2.Client) -> None:
     response = client.post("/loss/sparse", json=BATCH, headers={"x-request-id": "abc-1"})
     assert response.headers["x-request-id"] == "abc-1"
     names = [part.split(";")[0] for part in response.headers["server-timing"].split(", ")]
@@ -199,7 +199,7 @@ def test_timings_and_ids_are_in_the_headers(client: httpx.Client) -> None:
         assert len(made.headers["x-request-id"]) == 32
 
 
-def test_compare_reads_the_batch_once_and_says_what_compares(client: httpx.Client) -> None:
+def test_compare_reads_the_batch_once_and_says_what_compares(client: httpx2.Client) -> None:
     variants = [
         {"variant": "sparse"},
         {"variant": "focal", "name": "hard", "settings": {"gamma": 1}},
@@ -220,7 +220,7 @@ def test_compare_reads_the_batch_once_and_says_what_compares(client: httpx.Clien
     )
 
 
-def test_compare_over_safetensors(client: httpx.Client) -> None:
+def test_compare_over_safetensors(client: httpx2.Client) -> None:
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
     document = {
         "variants": [
@@ -269,7 +269,7 @@ def test_compare_over_safetensors(client: httpx.Client) -> None:
     ],
 )
 def test_a_comparison_names_the_variant_at_fault(
-    client: httpx.Client, variants: object, status: int, pointer: str
+    client: httpx2.Client, variants: object, status: int, pointer: str
 ) -> None:
     document = BATCH if variants is None else {**BATCH, "variants": variants}
     response = client.post("/compare", json=document)
@@ -311,7 +311,7 @@ def test_a_comparison_names_the_variant_at_fault(
     ],
 )
 def test_a_request_that_is_not_meaningful_names_the_part(
-    client: httpx.Client, slug: str, changes: dict[str, object], pointer: str
+    client: httpx2.Client, slug: str, changes: dict[str, object], pointer: str
 ) -> None:
     response = client.post(f"/loss/{slug}", json={**BATCH, **changes})
     problem = response.json()

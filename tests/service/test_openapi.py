@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
@@ -76,7 +76,7 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
 def test_examples_fit_their_schema_and_work(
-    document: Document, client: httpx.Client, slug: str
+    document: Document, client: httpx2.Client, slug: str
 ) -> None:
     operation = document["paths"][f"/loss/{slug}"]["post"]
     content = operation["requestBody"]["content"]["application/json"]
@@ -88,7 +88,7 @@ def test_examples_fit_their_schema_and_work(
 
 
 def test_the_comparison_and_problems_fit_their_schema(
-    document: Document, client: httpx.Client
+    document: Document, client: httpx2.Client
 ) -> None:
     content = document["paths"]["/compare"]["post"]["requestBody"]["content"]["application/json"]
     schema(document, "CompareRequest").validate(content["example"])
@@ -109,7 +109,7 @@ def test_settings_are_described_with_their_ranges(document: Document) -> None:
         assert all(each["description"] for each in properties.values())
 
 
-def test_variants_are_listed(client: httpx.Client) -> None:
+def test_variants_are_listed(client: httpx2.Client) -> None:
     pages = client.get("/variants").json()["variants"]
     assert [page["variant"] for page in pages] == list(VARIANTS)
     page = client.get("/variants/focal").json()

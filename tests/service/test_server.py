@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.service.harness import BATCH, until
@@ -42,7 +42,7 @@ class Process:
         return Path(self._log.name).read_text()
 
     def get(self, path: str) -> int:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}").status_code
+        return httpx2.get(f"http://127.0.0.1:{self.port}{path}").status_code
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
@@ -69,13 +69,13 @@ def test_a_signal_drains_finishes_and_exits_with_0(tmp_path: Path, sig: signal.S
         connection.sendall(HEAD + BODY[:10])
         until(
             lambda: (
-                "xent_queue_depth 1.0" in httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+                "xent_queue_depth 1.0" in httpx2.get(f"http://127.0.0.1:{server.port}/metrics").text
             )
         )
         server.process.send_signal(sig)
         until(lambda: server.get("/health/ready") == 503)
         assert server.get("/health/live") == 200
-        refused = httpx.post(f"http://127.0.0.1:{server.port}/loss/sparse", json=BATCH)
+        refused = httpx2.post(f"http://127.0.0.1:{server.port}/loss/sparse", json=BATCH)
         assert refused.status_code == 503
         assert refused.json()["type"] == "/problems/unavailable"
         time.sleep(0.4)  # past the drain: only what is in flight keeps it up
@@ -93,7 +93,7 @@ def test_the_shutdown_has_a_deadline(tmp_path: Path) -> None:
         connection.sendall(HEAD + BODY[:10])
         until(
             lambda: (
-                "xent_queue_depth 1.0" in httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+                "xent_queue_depth 1.0" in httpx2.get(f"http://127.0.0.1:{server.port}/metrics").text
             )
         )
         server.process.send_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_a_port_that_is_taken_is_a_failed_start(tmp_path: Path) -> None:
 def test_logs_are_one_json_object_per_line(tmp_path: Path) -> None:
     with process(tmp_path / "data") as server:
         url = f"http://127.0.0.1:{server.port}/loss/sparse"
-        httpx.post(url, json=BATCH, headers={"x-request-id": "log-me"})
+        httpx2.post(url, json=BATCH, headers={"x-request-id": "log-me"})
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
         lines = [json.loads(line) for line in server.log().splitlines()]
@@ -127,4 +127,4 @@ def test_logs_are_one_json_object_per_line(tmp_path: Path) -> None:
     assert line["request_id"] == "log-me"
     assert (line["status"], line["route"]) == (200, "/loss/sparse")
     assert line["compute_ms"] > 0
-    assert line["request_bytes"] == len(BATCH and httpx.Request("POST", url, json=BATCH).content)
+    assert line["request_bytes"] == len(BATCH and httpx2.Request("POST", url, json=BATCH).content)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -54,7 +54,7 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
         return status, json.loads(file.read(length))
 
 
-def check(response: httpx.Response, status: int, slug: str) -> None:
+def check(response: httpx2.Response, status: int, slug: str) -> None:
     problem = response.json()
     assert (response.status_code, problem["type"]) == (status, f"/problems/{slug}"), problem
     assert response.headers["content-type"] == "application/problem+json"
@@ -74,12 +74,12 @@ def check(response: httpx.Response, status: int, slug: str) -> None:
         BODY + b"x",
     ],
 )
-def test_400_bytes_that_are_not_json(client: httpx.Client, body: bytes) -> None:
+def test_400_bytes_that_are_not_json(client: httpx2.Client, body: bytes) -> None:
     check(client.post("/loss/sparse", content=body, headers=JSON), 400, "malformed")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_400_bad_compression(client: httpx.Client, encoding: str) -> None:
+def test_400_bad_compression(client: httpx2.Client, encoding: str) -> None:
     compress = gzip.compress if encoding == "gzip" else zstandard.ZstdCompressor().compress
     headers = {**JSON, "content-encoding": encoding}
     for body in (BODY, compress(BODY)[:-1], compress(BODY) + b"x"):
@@ -87,7 +87,7 @@ def test_400_bad_compression(client: httpx.Client, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("change", [-1, 1, 8, -(2**62)])
-def test_400_header_lengths(client: httpx.Client, change: int) -> None:
+def test_400_header_lengths(client: httpx2.Client, change: int) -> None:
     body = save({"logits": torch.zeros(2, 2), "labels": torch.tensor([0, 1])})
     (length,) = struct.unpack("<Q", body[:8])
     wrong = struct.pack("<Q", (length + change) % 2**64) + body[8:]
@@ -107,7 +107,7 @@ def test_400_header_lengths(client: httpx.Client, change: int) -> None:
         ("/compare", "PUT", 405),
     ],
 )
-def test_404_and_405(client: httpx.Client, path: str, method: str, status: int) -> None:
+def test_404_and_405(client: httpx2.Client, path: str, method: str, status: int) -> None:
     response = client.request(method, path)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
@@ -115,7 +115,7 @@ def test_404_and_405(client: httpx.Client, path: str, method: str, status: int) 
         assert response.headers["allow"] in ("POST", "GET, POST")
 
 
-def test_404_says_what_was_meant(client: httpx.Client) -> None:
+def test_404_says_what_was_meant(client: httpx2.Client) -> None:
     problem = client.post("/loss/focl", json=BATCH).json()
     assert "did you mean 'focal'?" in problem["detail"]
     assert len(client.post("/loss/" + "x" * 5000).content) < 2000
@@ -171,7 +171,7 @@ def test_413_while_streaming(shared: Running) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_413_bombs(client: httpx.Client, encoding: str) -> None:
+def test_413_bombs(client: httpx2.Client, encoding: str) -> None:
     compress = gzip.compress if encoding == "gzip" else zstandard.ZstdCompressor().compress
     body = compress(b" " * 50_000_000)
     response = client.post(
@@ -181,7 +181,7 @@ def test_413_bombs(client: httpx.Client, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [[2**40, 2**20], [2**32, 2**32], [1, 2001], [100_001, 1]])
-def test_413_shapes(client: httpx.Client, shape: list[int]) -> None:
+def test_413_shapes(client: httpx2.Client, shape: list[int]) -> None:
     document = {**BATCH, "logits": {"dtype": "float32", "shape": shape, "data": ""}}
     check(client.post("/loss/sparse", json=document), 413, "too-large")
 
@@ -195,7 +195,7 @@ def test_413_shapes(client: httpx.Client, shape: list[int]) -> None:
         {**JSON, "content-encoding": "br"},
     ],
 )
-def test_415_with_the_list(client: httpx.Client, headers: dict[str, str]) -> None:
+def test_415_with_the_list(client: httpx2.Client, headers: dict[str, str]) -> None:
     response = client.post("/loss/sparse", content=BODY, headers=headers)
     check(response, 415, "media-type")
     assert "supported:" in response.json()["detail"]
@@ -214,12 +214,12 @@ def test_415_with_the_list(client: httpx.Client, headers: dict[str, str]) -> Non
     ],
 )
 def test_422_says_what_is_wrong(
-    client: httpx.Client, changes: dict[str, object], slug: str
+    client: httpx2.Client, changes: dict[str, object], slug: str
 ) -> None:
     check(client.post("/loss/sparse", json={**BATCH, **changes}), 422, slug)
 
 
-def test_422_nonfinite_rows_where_they_are_rejected(client: httpx.Client) -> None:
+def test_422_nonfinite_rows_where_they_are_rejected(client: httpx2.Client) -> None:
     logits = np.array([[0.0, np.nan]], np.float32)
     body = save(
         {"logits": torch.from_numpy(logits), "labels": torch.tensor([0])},
@@ -229,7 +229,7 @@ def test_422_nonfinite_rows_where_they_are_rejected(client: httpx.Client) -> Non
     check(response, 422, "nonfinite")
 
 
-def test_nothing_that_was_sent_is_echoed(client: httpx.Client) -> None:
+def test_nothing_that_was_sent_is_echoed(client: httpx2.Client) -> None:
     marker = "hunter2-hunter2"
     for changes in ({"reduction": marker}, {"settings": {"class_weights": marker}}, {"k": marker}):
         response = client.post("/loss/sparse", json={**BATCH, **changes})
@@ -304,7 +304,7 @@ def test_a_hundred_thousand_chunks_of_one_byte(shared: Running) -> None:
         assert time.monotonic() - begun < 4
 
 
-def test_every_dtype_of_labels_is_read(client: httpx.Client) -> None:
+def test_every_dtype_of_labels_is_read(client: httpx2.Client) -> None:
     for name in TORCH_DTYPES:
         labels = torch.tensor([0, 1]).to(TORCH_DTYPES[name])
         body = save({"logits": torch.zeros(2, 3), "labels": labels})

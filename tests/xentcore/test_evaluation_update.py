@@ -473,3 +473,48 @@ def test_a_block_on_a_gpu_leaves_memory_to_others(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 << 30))
     assert xentcore.device.block_rows(1000, torch.device("cuda", 0)) == rows
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"reduction": "average"}, "reduction must be one of mean, sum, none"),
+        ({"normaliser": "batch"}, "normaliser must be one of weights, rows, elements, None"),
+        ({"label_kind": "labels"}, "label_kind must be one of integer, one_hot"),
+        ({"input": "odds"}, "input must be one of logits, log_probabilities, probabilities"),
+        ({"nonfinite": "ignore"}, "nonfinite must be one of exclude, reject, propagate"),
+        ({"gradient_dtype": torch.int64}, "gradient_dtype must be"),
+        ({"hardest": 0}, "hardest must be at least 1, not 0"),
+        ({"per_class_limit": 0}, "per_class_limit must be at least 1, not 0"),
+        ({"probability_floor": 0.0, "input": "probabilities"}, "must lie in (0, 0.5), not 0.0"),
+        ({"probability_floor": 0.5, "input": "probabilities"}, "must lie in (0, 0.5), not 0.5"),
+        ({"probability_floor": 1e-7}, "clips probabilities, and the input is logits"),
+    ],
+)
+def test_options_outside_their_range_are_named(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Options(**given)
+    assert words in str(caught.value)
+    assert caught.value.pointer == f"/{next(iter(given))}"
+
+
+def test_a_weight_that_the_arithmetic_cannot_hold_is_refused() -> None:
+    spec = Spec("weighted", WeightedSettings(class_weights=(1e39, 1.0, 1.0)))
+    with pytest.raises(InvalidSetting, match="must not exceed"):
+        evaluate(LOGITS, LABELS, [spec])
+    assert evaluate(LOGITS.double(), LABELS, [spec])[0].loss is not None
+
+
+def test_counts_are_taken_from_labels_of_a_stated_kind() -> None:
+    (stated,) = evaluate(LOGITS, ONE_HOT, BALANCED, options=Options(label_kind="one_hot"))
+    (decided,) = evaluate(LOGITS, ONE_HOT, BALANCED)
+    assert same(stated, decided)
+
+
+def test_merging_what_has_seen_nothing_decides_no_kind() -> None:
+    evaluation = seen((LOGITS, LABELS))
+    evaluation.merge(Evaluation(SPARSE))
+    assert evaluation.result()[0].label_kind == "integer"

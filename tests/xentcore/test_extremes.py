@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.xentcore.conftest import ask, assert_exact, draw, name_of, spec
 from tests.xentcore.oracle import CASES, Case, gradients, losses, sigmoid_loss, softmax_focal_loss
-from xentcore import OUTPUTS, NonFinite, Options, Output, Result, Spec
+from xentcore import OUTPUTS, InvalidSetting, NonFinite, Options, Output, Result, Spec
 from xentcore.options import NonFinitePolicy
 
 INF, NAN = math.inf, math.nan
@@ -474,6 +474,15 @@ def test_sample_weights_of_zero_everywhere_leave_no_mean(case: Case) -> None:
         options=options,
     )
     assert_nothing_was_evaluated(result, "zero_weight")
+
+
+def test_a_weight_that_float32_cannot_hold_is_refused_where_it_is_needed() -> None:
+    asked = spec("sparse", class_weights=(1e39, 1.0))
+    logits, labels = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    with pytest.raises(InvalidSetting, match="largest number"):
+        ask(asked, logits, labels)
+    found = ask(asked, logits.double(), labels).loss
+    assert found == pytest.approx(math.log1p(math.e), rel=1e-12)
 
 
 def test_weights_of_zero_have_a_mean_over_rows() -> None:

@@ -49,9 +49,6 @@ class Loop:
         for name, amount in amounts.items():
             self.columns[name][cls] += amount
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self.columns[name]
-
 
 def softmax_loop(case: Case, batch: Batch, weights: Tensor) -> Mapping[str, Tensor]:
     rows, classes = batch.logits.shape
@@ -110,6 +107,19 @@ def with_absent_class(batch: Batch) -> Batch:
     index = torch.where(index == 3, 4, index)
     targets = F.one_hot(index, 5)
     return Batch(batch.logits, index if batch.labels.ndim == 1 else targets, targets)
+
+
+def test_more_classes_than_float32_can_count_are_predicted_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits, labels = torch.randn(50, 40), torch.arange(50) % 40
+    expected = ask(SPARSE, logits, labels, outputs={"per_class"}).per_class
+    monkeypatch.setattr("xentcore.softmax._EXACT_IN_FLOAT32", 39)
+    found = ask(SPARSE, logits, labels, outputs={"per_class"}).per_class
+    assert found is not None
+    assert expected is not None
+    assert found["predicted"].equal(expected["predicted"])
+    assert found["predicted"].sum() == 50
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=name_of)
@@ -483,6 +493,21 @@ def test_there_are_no_more_hardest_rows_than_rows() -> None:
     found = ask(SPARSE, torch.randn(3, 2), torch.tensor([0, 1, 0]), outputs={"hardest"}).hardest
     assert found is not None
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("classes", [2, 31, 127, 128, 129, 159, 160, 161, 1000])
+def test_the_prediction_is_the_first_of_equally_large_logits(
+    classes: int, device: torch.device
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Few distinct values: most rows have their largest logit several times, all over the row.
+    logits = torch.randint(classes // 8 + 2, (60, classes), generator=generator).float()
+    labels = torch.randint(classes, (60,), generator=generator)
+    options = Options(hardest=60)
+    result = ask(SPARSE, logits, labels, outputs={"hardest"}, options=options, device=device)
+    assert result.hardest is not None
+    found = {row.row: row.prediction for row in result.hardest}
+    assert found == {r: row.index(max(row)) for r, row in enumerate(logits.tolist())}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=name_of)

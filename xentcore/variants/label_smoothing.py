@@ -49,7 +49,7 @@ class LabelSmoothing(Variant[LabelSmoothingSettings]):
         return settings.class_weights
 
     def rows(self, statistics: RowStatistics, settings: LabelSmoothingSettings) -> RowTerms:
-        classes = statistics.shifted.shape[1]
+        classes = statistics.classes
         smoothing = settings.smoothing
         if settings.spread == "uniform":
             keep, spread = 1 - smoothing, smoothing / classes
