@@ -74,6 +74,7 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         description=DESCRIPTION,
         routes=app.routes,
     )
+    _without_framework_errors(whole)
     components = whole.setdefault("components", {})
     described: list[type[BaseModel]] = [
         Base64Tensor,
@@ -90,6 +91,17 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         "key": {"type": "http", "scheme": "bearer", "description": "Where keys are configured."}
     }
     return whole
+
+
+def _without_framework_errors(whole: dict[str, Any]) -> None:
+    """Drop the 422 that the framework adds to operations with parameters: it is never answered."""
+    for operations in whole["paths"].values():
+        for operation in operations.values():
+            answer = operation["responses"].get("422", {}).get("content", {})
+            if json.MEDIA_TYPE in answer:
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        whole["components"]["schemas"].pop(name, None)
 
 
 def text(app: FastAPI) -> str:

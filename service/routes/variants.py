@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from service.openapi import problem_responses
 from service.schema.answer import VariantList, VariantPage
 from service.schema.variants import SettingsModel
 from xentcore import UnknownVariant, Variant
@@ -21,7 +22,12 @@ def router(
     async def index() -> VariantList:
         return VariantList(variants=list(pages.values()))
 
-    @routes.get("/variants/{variant}", operation_id="variant", summary="One variant")
+    @routes.get(
+        "/variants/{variant}",
+        operation_id="variant",
+        summary="One variant",
+        responses=problem_responses(404),
+    )
     async def page(variant: str) -> VariantPage:
         if variant not in pages:
             raise UnknownVariant(variant, pages)
