@@ -116,6 +116,7 @@ class Evaluation:
         self._await_rows = await_rows
         self._constants: dict[torch.dtype, Constants] = {}
 
+    @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None = None) -> None:
         """Evaluate more rows. After an error the evaluation is as it was before the call.
 
@@ -188,6 +189,7 @@ class Evaluation:
         mine.rows += theirs.rows
         mine.evidence.merge(theirs.evidence)
 
+    @torch.no_grad()
     def result(self) -> tuple[Result, ...]:
         """Return the answer of each spec, in their order. May be asked for again after more rows.
 

@@ -518,3 +518,12 @@ def test_merging_what_has_seen_nothing_decides_no_kind() -> None:
     evaluation = seen((LOGITS, LABELS))
     evaluation.merge(Evaluation(SPARSE))
     assert evaluation.result()[0].label_kind == "integer"
+
+
+def test_logits_that_require_a_gradient_are_evaluated_outside_of_their_graph() -> None:
+    outputs: set[Output] = {"per_sample", "gradient", "per_class"}
+    (expected,) = evaluate(LOGITS, LABELS, SPARSE, outputs=outputs)
+    (found,) = evaluate(LOGITS.clone().requires_grad_(), LABELS, SPARSE, outputs=outputs)
+    assert same(found, expected)
+    assert found.gradient is not None
+    assert not found.gradient.requires_grad
