@@ -14,7 +14,7 @@ from service.questions import LossQuestion
 from service.schema.models import loss_model
 from service.schema.variants import settings_model
 from service.settings import Settings
-from service.wire.body import Arrival
+from service.wire.body import Arrival, Stalled
 from service.wire.buffer import FIRST_BYTES, Buffer
 from service.wire.encodings import identity
 from service.wire.formats import JSON, SAFETENSORS, answer_format
@@ -126,3 +126,53 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
     work = exchange._work(arrival, question, identity, (JSON, JSON))
     with pytest.raises(Cancelled):
         work(lambda: True)
+
+
+class Sender:
+    """An ASGI ``receive`` that sends one piece of four bytes, and then what it is told to."""
+
+    def __init__(self) -> None:
+        self.then: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self.send(b"abcd")
+
+    def send(self, data: bytes, *, more: bool = True) -> None:
+        self.then.put_nowait({"type": "http.request", "body": data, "more_body": more})
+
+    async def arrival(self, length: int) -> Arrival:
+        headers = {"content-length": str(length)}
+        arrival = Arrival(self.then.get, headers, limit=100, deadline_s=5)
+        await arrival.begin(early=True)
+        return arrival
+
+
+async def test_a_worker_reads_what_is_there_and_waits_for_the_rest() -> None:
+    sender = Sender()
+    arrival = await sender.arrival(8)
+    arrival.wait(4)
+    waiting = asyncio.ensure_future(asyncio.to_thread(arrival.wait, 8))
+    await asyncio.sleep(0.02)
+    sender.send(b"ef")
+    sender.send(b"gh", more=False)
+    await arrival.receive()
+    assert not waiting.done()
+    await arrival.receive()
+    await waiting
+    assert arrival.body().tobytes() == b"abcdefgh"
+
+
+async def test_a_worker_is_told_when_the_rest_will_never_come() -> None:
+    sender = Sender()
+    arrival = await sender.arrival(8)
+    waiting = asyncio.ensure_future(asyncio.to_thread(arrival.wait, 8))
+    await asyncio.sleep(0.02)
+    sender.then.put_nowait({"type": "http.disconnect"})
+    with pytest.raises(ClientDisconnected):
+        await arrival.receive()
+    with pytest.raises(Cancelled):
+        await waiting
+
+
+async def test_a_worker_gives_up_on_a_sender_that_stalls() -> None:
+    arrival = await Sender().arrival(8)
+    with pytest.raises(Stalled):
+        await asyncio.to_thread(arrival.wait, 8)
