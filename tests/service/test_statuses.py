@@ -259,7 +259,8 @@ def test_429_when_every_place_is_taken(start: Start) -> None:
 
 def test_503_when_the_evaluation_takes_too_long(start: Start) -> None:
     server = start(evaluation_deadline_s=1e-4)
-    response = server.client.post("/loss/sparse", json=BATCH)
+    long = {"logits": [[0.0] * 100] * 3000, "labels": [0] * 3000}  # many times the deadline
+    response = server.client.post("/loss/sparse", json=long)
     check(response, 503, "unavailable")
     assert response.headers["retry-after"] == "1"
     until(lambda: server.server.engine.admitted == 0)
