@@ -37,7 +37,7 @@ async def receive(
 
     stream = messages()
     try:
-        arrival = Arrival(stream.__anext__, headers or {}, limit=limit, deadline_s=0.05)
+        arrival = Arrival(stream.__anext__, headers or {}, limit=limit, deadline_s=0.2)
         await arrival.begin(early=False)
     finally:
         await stream.aclose()

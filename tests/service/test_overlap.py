@@ -85,7 +85,7 @@ def test_a_worker_does_not_wait_for_a_sender_that_stalls(start: Start) -> None:
         time.sleep(2 * STALL_S)
         began = time.monotonic()
         assert running.alive()  # the only worker is free
-        assert time.monotonic() - began < STALL_S
+        assert time.monotonic() - began < 2
         connection.sendall(body[3 * len(body) // 4 :])
         status, found = answer(connection)
     assert status == 200
