@@ -9,7 +9,7 @@ SERVER := $(VENV)/.server-installed
 ALL := $(VENV)/.all-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-compose check format-check lint types contracts drift format openapi demo bench lock clean
+.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi demo bench lock clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,9 @@ drift: $(ALL)  ## fail where openapi/openapi.json is not what the service says
 format: $(ALL)  ## lay out the code and mend what ruff can mend
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
+
+kernels: $(SERVER)  ## compile the passes for this machine; needs a C++ compiler
+	$(PYTHON) -m xentcore.kernels build
 
 openapi: $(ALL)  ## write openapi/openapi.json
 	mkdir -p openapi

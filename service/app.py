@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +13,7 @@ from service import openapi
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
+from service.kernels import Kernels
 from service.keys import Keys
 from service.metrics import Metrics
 from service.problems import problem_response
@@ -22,7 +24,7 @@ from service.settings import Settings
 from service.telemetry import Telemetry, make_logger, notes_of
 from service.version import VERSION
 from service.warmup import warm_up
-from xentcore import VARIANTS, XentError, resolve_device
+from xentcore import EAGER, VARIANTS, XentError, resolve_device
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -35,11 +37,15 @@ def create_app(settings: Settings) -> FastAPI:
     capacity = Capacity(
         settings.workers, settings.queue, settings.evaluation_deadline_s, settings.worker_grace_s
     )
-    engine = Engine(capacity, warm_up=lambda: warm_up(settings.threads, device))
-    counted = Metrics(engine, workers=settings.workers, device=device)
+    warm = partial(warm_up, threads=settings.threads, device=device)
+    engine = Engine(capacity, warm_up=lambda: warm(EAGER))
     log = make_logger(settings)
+    kernels = Kernels(settings.kernels_dir, wanted=settings.kernels, warm_up=warm, log=log)
+    counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
-    exchange = Exchange(settings, engine=engine, keys=keys, metrics=counted, device=device)
+    exchange = Exchange(
+        settings, engine=engine, kernels=kernels, keys=keys, metrics=counted, device=device
+    )
 
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
@@ -48,12 +54,15 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
+        await kernels.start()
         log.info("ready", device=str(device), workers=settings.workers, threads=settings.threads)
         yield
+        await kernels.stop()
         engine.stop()
 
     app = FastAPI(title="Xent", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
+    app.state.kernels = kernels
     app.state.metrics = counted
     app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
@@ -63,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         loss.router(exchange, VARIANTS, of_losses),
         compare.router(exchange, CompareQuestion(of_compare)),
         variants.router(VARIANTS, of_settings),
-        health.router(engine),
+        health.router(engine, kernels),
         metrics.router(counted, keys),
         docs.router(),
     ):

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.engine import Engine
+from service.kernels import Kernels
 from service.keys import Keys
 from service.metrics import Metrics
 from service.questions import Question, ask
@@ -39,12 +40,14 @@ class Exchange:
         settings: Settings,
         *,
         engine: Engine,
+        kernels: Kernels,
         keys: Keys,
         metrics: Metrics,
         device: torch.device,
     ) -> None:
         self._settings = settings
         self._engine = engine
+        self._kernels = kernels
         self._keys = keys
         self._metrics = metrics
         self._device = device
@@ -104,6 +107,7 @@ class Exchange:
                 payload,
                 per_class_limit=target.per_class_limit,
                 device=self._device,
+                passes=self._kernels.passes,
                 cancelled=cancelled,
             )
             clock.lap("compute")

@@ -1,7 +1,8 @@
 """What is counted, in a registry of its own for every application."""
 
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import Final, get_args
 
 import torch
 from prometheus_client import (
@@ -16,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 
 from service.engine import Engine
+from service.kernels import Kernels, State
 from xentcore import Result
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -24,7 +26,9 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 class Metrics:
     """The service's metrics. Labels take few values each: routes are templates, not paths."""
 
-    def __init__(self, engine: Engine, *, workers: int, device: torch.device) -> None:
+    def __init__(
+        self, engine: Engine, kernels: Kernels, *, workers: int, device: torch.device
+    ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -69,6 +73,14 @@ class Metrics:
         states.labels("busy").set_function(lambda: engine.busy - engine.dead)
         states.labels("dead").set_function(lambda: engine.dead)
         states.labels("idle").set_function(lambda: workers - engine.busy)
+        serving = Gauge(
+            "xent_kernels",
+            "Which passes serve: 1 for the state that holds.",
+            ["state"],
+            registry=self.registry,
+        )
+        for state in get_args(State):
+            serving.labels(state).set_function(partial(_is, kernels, state))
         Info("xent_device", "Where evaluations run.", registry=self.registry).info(
             {"device": str(device), "name": _device_name(device), "torch": torch.__version__}
         )
@@ -89,6 +101,10 @@ class Metrics:
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _is(kernels: Kernels, state: State) -> bool:
+    return kernels.state == state
 
 
 def _device_name(device: torch.device) -> str:

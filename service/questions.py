@@ -14,6 +14,7 @@ from service.schema.variants import SettingsModel, settings_from
 from service.wire.payload import Payload, extent
 from xentcore import (
     Options,
+    Passes,
     Result,
     Spec,
     UnknownVariant,
@@ -133,6 +134,7 @@ def ask(
     *,
     per_class_limit: int | None,
     device: torch.device,
+    passes: Passes,
     cancelled: Callable[[], bool],
 ) -> tuple[Sequence[Result], Document]:
     """Evaluate a decoded request.
@@ -151,6 +153,7 @@ def ask(
             outputs=set(asked.document.outputs),
             options=asked.options,
             device=device,
+            passes=passes,
             cancelled=cancelled,
             await_rows=payload.await_rows,
         )

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from xentcore import kernels_dir
+
 Scope = Literal["evaluate", "metrics"]
 
 
@@ -51,6 +53,14 @@ class Settings(BaseSettings):
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="where to evaluate: auto, cpu, cuda or cuda:N",
+    )
+    kernels: Literal["auto", "built", "eager"] = Field(
+        "auto",
+        description="compiled passes: auto builds them in the background where they are missing "
+        "and there is a C++ compiler, built takes them only where they are built, eager never",
+    )
+    kernels_dir: Path = Field(
+        default_factory=kernels_dir, description="directory of the compiled passes"
     )
     workers: int = Field(
         # One core is left for the event loop, which receives and sends meanwhile.

@@ -26,7 +26,10 @@ from xentcore.errors import (
     XentError,
 )
 from xentcore.evaluation import Evaluation, evaluate
+from xentcore.kernels.cache import default_root as kernels_dir
+from xentcore.kernels.load import load_passes
 from xentcore.options import LABEL_KINDS, OUTPUTS, Family, LabelKind, Options, Output
+from xentcore.passes import EAGER, Passes
 from xentcore.registry import VARIANTS, find_variant
 from xentcore.result import (
     Calibration,
@@ -41,6 +44,7 @@ from xentcore.spec import Spec
 from xentcore.variant import Settings, Variant
 
 __all__ = [
+    "EAGER",
     "LABEL_KINDS",
     "OUTPUTS",
     "VARIANTS",
@@ -63,6 +67,7 @@ __all__ = [
     "NonFinite",
     "Options",
     "Output",
+    "Passes",
     "Reduction",
     "Result",
     "Rows",
@@ -75,5 +80,7 @@ __all__ = [
     "XentError",
     "evaluate",
     "find_variant",
+    "kernels_dir",
+    "load_passes",
     "resolve_device",
 ]

@@ -14,8 +14,8 @@ from xentcore.inputs import check_probabilities, to_logits
 from xentcore.labels import LabelReader, LabelRows, check_shapes
 from xentcore.layout import Block, Layout
 from xentcore.options import Family, LabelKind, Options
+from xentcore.row_statistics import RowStatistics, row_statistics
 from xentcore.sigmoid import Elements, elements
-from xentcore.softmax import RowStatistics, row_statistics
 
 _WEIGHTS_POINTER: Final = "/sample_weights"
 

@@ -1,19 +1,28 @@
-"""Per-class settings as tensors, made once per evaluation instead of once per block."""
+"""What an evaluation makes once instead of once per block, and with which passes it computes."""
+
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from xentcore.errors import InvalidSetting
+from xentcore.passes import EAGER, Passes
+
+# Whole numbers up to here have a float32 of their own.
+EXACT_IN_FLOAT32: Final = 1 << 24
 
 
 class Constants:
     """Turns the tuples of settings into vectors on the device, and remembers them.
 
+    Carries the passes too: whoever is given constants knows how, in which dtype and where.
+
     Keyed by identity: the settings that own the tuples live as long as the evaluation, and hashing
     a million weights for every block would cost more than the block.
     """
 
-    def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, *, dtype: torch.dtype, device: torch.device, passes: Passes = EAGER) -> None:
+        self.passes = passes
         self.dtype = dtype
         self.device = device
         self._places: Tensor | None = None
@@ -40,9 +49,10 @@ class Constants:
         return known[1]
 
     def places(self, classes: int) -> Tensor:
-        """Return 0, 1, ..., classes - 1 in the compute dtype."""
+        """Return 0, 1, ..., classes - 1 in the compute dtype, or in float64 if it cannot."""
         if self._places is None or len(self._places) != classes:
-            self._places = torch.arange(classes, dtype=self.dtype, device=self.device)
+            dtype = self.dtype if classes <= EXACT_IN_FLOAT32 else torch.float64
+            self._places = torch.arange(classes, dtype=dtype, device=self.device)
         return self._places
 
     def scale(self, value: float | tuple[float, ...] | None) -> "Tensor | float":

@@ -31,6 +31,7 @@ from xentcore.labels import (
 )
 from xentcore.layout import Block, Layout
 from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
+from xentcore.passes import EAGER, Passes
 from xentcore.registry import find_variant
 from xentcore.result import Result
 from xentcore.spec import BoundSpec, Spec, about
@@ -78,6 +79,7 @@ class Evaluation:
         cancelled: asked between blocks; once it returns true, ``Cancelled`` is raised.
         await_rows: called with a row number before a chunk's rows below it are read; returns once
             they are in memory. Logits may so be evaluated while their last rows still arrive.
+        passes: which implementation goes over matrices; see :mod:`xentcore.kernels`.
 
     Raises:
         UnknownVariant: a spec that names none.
@@ -95,6 +97,7 @@ class Evaluation:
         class_counts: Sequence[int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         await_rows: Callable[[int], None] = lambda _: None,
+        passes: Passes = EAGER,
     ) -> None:
         if not specs:
             raise InvalidSetting("no variant is asked for: give at least one", pointer="/variants")
@@ -114,6 +117,7 @@ class Evaluation:
         )
         self._cancelled = cancelled
         self._await_rows = await_rows
+        self._passes = passes
         self._constants: dict[torch.dtype, Constants] = {}
 
     @torch.no_grad()
@@ -265,7 +269,7 @@ class Evaluation:
                 with about(place):
                     spec.check(kind, layout.classes, self.inquiry.outputs)
         if dtype not in self._constants:
-            self._constants[dtype] = Constants(dtype=dtype, device=self.device)
+            self._constants[dtype] = Constants(dtype=dtype, device=self.device, passes=self._passes)
         chunk = Chunk(
             logits,
             labels,
@@ -375,6 +379,7 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     device: torch.device = CPU,
     cancelled: Callable[[], bool] = lambda: False,
     await_rows: Callable[[int], None] = lambda _: None,
+    passes: Passes = EAGER,
 ) -> tuple[Result, ...]:
     """Evaluate variants on one batch: an :class:`Evaluation` of a single chunk.
 
@@ -395,6 +400,7 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
         class_counts=counts,
         cancelled=cancelled,
         await_rows=await_rows,
+        passes=passes,
     )
     evaluation.update(logits, labels, sample_weights)
     return evaluation.result()

@@ -33,8 +33,8 @@ from torch import Tensor
 
 from xentcore.options import Family, Normaliser
 from xentcore.result import ratios
+from xentcore.row_statistics import RowStatistics, RowTerms, gradient, times
 from xentcore.sigmoid import Elements, ElementTerms
-from xentcore.softmax import RowStatistics, RowTerms, gradient, times
 
 Sums = dict[str, Tensor]
 

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from xentcore.softmax import RowStatistics
+from xentcore.row_statistics import RowStatistics
 
 
 class RowStatus(IntEnum):

@@ -15,8 +15,8 @@ from xentcore.histogram import Histogram
 from xentcore.options import NonFinitePolicy, Output
 from xentcore.per_class import Sums, sigmoid_sums, softmax_sums
 from xentcore.result import HardRow
+from xentcore.row_statistics import RowStatistics, RowTerms, gradient, times
 from xentcore.sigmoid import Elements, ElementTerms, restore_infinities
-from xentcore.softmax import RowStatistics, RowTerms, gradient, times
 from xentcore.summary import RowCounts, Summary
 
 

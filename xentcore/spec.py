@@ -10,9 +10,9 @@ from torch import Tensor
 from xentcore.errors import InvalidSetting, ShapeMismatch, XentError
 from xentcore.options import Family, LabelKind, Options, Output
 from xentcore.registry import find_variant
+from xentcore.row_statistics import RowStatistics
 from xentcore.scoring import Scored, ScoredElements, ScoredRows
 from xentcore.sigmoid import Elements
-from xentcore.softmax import RowStatistics
 from xentcore.variant import SOFTMAX_REFUSES_BINARY, Settings, Variant
 
 

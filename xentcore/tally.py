@@ -19,8 +19,8 @@ from xentcore.row_outputs import (
     RowStatus,
     statistics_columns,
 )
+from xentcore.row_statistics import RowStatistics
 from xentcore.scoring import Scored, summarise
-from xentcore.softmax import RowStatistics
 from xentcore.spec import BoundSpec
 from xentcore.summary import Summary
 

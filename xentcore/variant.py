@@ -25,8 +25,8 @@ from typing import (
 
 from xentcore.errors import InvalidSetting, LabelKindRefused
 from xentcore.options import Family, LabelKind
+from xentcore.row_statistics import RowStatistics, RowTerms
 from xentcore.sigmoid import Elements, ElementTerms
-from xentcore.softmax import RowStatistics, RowTerms
 
 
 def setting(

@@ -4,11 +4,12 @@ from fastapi import APIRouter
 
 from service.engine import Engine
 from service.errors import Unavailable
+from service.kernels import Kernels
 from service.openapi import problem_responses
 from service.schema.answer import Live, Ready
 
 
-def router(engine: Engine) -> APIRouter:
+def router(engine: Engine, kernels: Kernels) -> APIRouter:
     """Return the routes. They are never queued and need no key."""
     routes = APIRouter(tags=["health"])
 
@@ -26,6 +27,6 @@ def router(engine: Engine) -> APIRouter:
         refusal = engine.refusal()
         if refusal is not None:
             raise Unavailable(refusal)
-        return Ready(ready=True)
+        return Ready(ready=True, kernels=kernels.state)
 
     return routes

@@ -16,9 +16,10 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """Work is taken."""
+    """Work is taken, and which passes it is done with."""
 
     ready: bool
+    kernels: Literal["eager", "building", "compiled", "failed"]
 
 
 class VariantPage(BaseModel):

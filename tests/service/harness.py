@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import httpx2
 
+from service.kernels import Kernels
 from service.metrics import Metrics
 from service.server import Server, make_server
 from service.settings import Settings
@@ -19,8 +20,16 @@ class Running:
     """A server in a thread of its own."""
 
     def __init__(self, **settings: object) -> None:
-        given = {"port": 0, "log_level": "warning", "workers": 1, "threads": 1, **settings}
+        given = {
+            "port": 0,
+            "log_level": "warning",
+            "workers": 1,
+            "threads": 1,
+            "kernels": "eager",
+            **settings,
+        }
         self.server: Server = make_server(Settings.model_validate(given))
+        self.kernels: Kernels = self.server.config.app.state.kernels  # type: ignore[union-attr]
         self.metrics: Metrics = self.server.config.app.state.metrics  # type: ignore[union-attr]
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

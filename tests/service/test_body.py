@@ -111,6 +111,7 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
     exchange = Exchange(
         Settings(),
         engine=running.server.engine,
+        kernels=running.kernels,
         keys=Keys(()),
         metrics=running.metrics,
         device=torch.device("cpu"),

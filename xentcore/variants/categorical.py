@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xentcore.softmax import RowStatistics, RowTerms, cross_entropy
+from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from xentcore.errors import InvalidSetting
 from xentcore.options import Family, LabelKind
+from xentcore.row_statistics import RowStatistics, RowTerms, times
 from xentcore.sigmoid import Elements, ElementTerms
-from xentcore.softmax import RowStatistics, RowTerms, times
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
 # Exponents that PyTorch computes by multiplication and square root, the same for every element.

@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, replace
 from typing import Literal
 
 from xentcore.errors import InvalidSetting
-from xentcore.softmax import RowStatistics, RowTerms, cross_entropy
+from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
 

@@ -1,0 +1,282 @@
+"""The compiled passes: the same numbers as the eager ones, for any shape, from any thread."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.xentcore.conftest import DTYPES, ask, assert_exact, draw, name_of
+from tests.xentcore.oracle import CASES, Case, gradients, losses
+from xentcore import EAGER, OUTPUTS, Options, Passes, evaluate, kernels_dir, load_passes
+from xentcore.kernels import build as building
+from xentcore.kernels.build import build
+from xentcore.kernels.cache import default_root, folder
+from xentcore.kernels.catalogue import Kernel, kernels
+from xentcore.kernels.compiler import compile_kernel, export_kernel
+
+KERNELS = list(kernels())
+Answer = Tensor | tuple[Tensor, ...]
+SHAPES = [(1, 2), (3, 7), (17, 64), (70, 1000), (2, 100_003), (40_000, 10)]
+EXTREME_SHAPES = [(1, 1_000_003), (2_000_000, 10)]
+
+
+def stem_of(value: object) -> str:
+    return value.stem if isinstance(value, Kernel) else name_of(value)
+
+
+def arguments(kernel: Kernel, rows: int, classes: int) -> list[Tensor]:
+    """Return what a pass is given: logits far from 0, some of them -inf, pivots anywhere."""
+    generator = torch.Generator().manual_seed(rows + classes)
+    logits = 4 * torch.randn(rows, classes, generator=generator, dtype=kernel.dtype) + 1e4
+    logits[::3, ::5] = -torch.inf
+    anchor = logits.amax(dim=1)
+    anchor = anchor.masked_fill(anchor.isneginf(), 0)
+    pivot = torch.randint(classes, (rows,), generator=generator)
+    places = torch.arange(classes, dtype=kernel.dtype)
+    found = [logits, anchor]
+    if kernel.name.startswith("weighted_sum"):
+        shape = (classes,) if kernel.axes[2] == "c" else (rows, classes)
+        found.append(torch.randint(3, shape, generator=generator).to(kernel.dtype) / 2)
+    elif kernel.name == "first_peak":
+        found.append(places)
+    else:
+        found += [pivot, places]
+    for place in range(len(found), len(kernel.axes)):
+        dtype = torch.float64 if place in kernel.doubles else kernel.dtype
+        found.append(torch.rand(rows, generator=generator, dtype=dtype))
+    return found
+
+
+def all_of(outputs: Answer) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def assert_agree(found: Answer, expected: Answer, dtype: torch.dtype) -> None:
+    relative = 1e-12 if dtype == torch.float64 else 2e-6
+    for mine, theirs in zip(all_of(found), all_of(expected), strict=True):
+        assert mine.dtype == theirs.dtype
+        torch.testing.assert_close(mine, theirs, rtol=relative, atol=relative / 20, equal_nan=True)
+
+
+def pass_of(passes: Passes, kernel: Kernel) -> Callable[..., Any]:
+    run: Callable[..., Any] = getattr(passes, kernel.name.partition("-")[0])
+    return run
+
+
+# --- what a compiler is not needed for ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=stem_of)
+def test_what_is_exported_gives_the_numbers_of_its_source(kernel: Kernel) -> None:
+    given = arguments(kernel, 5, 9)
+    expected = kernel.function(*given)
+    assert_agree(export_kernel(kernel).module()(*given), expected, kernel.dtype)
+
+
+def test_every_pass_is_compiled_in_every_dtype() -> None:
+    names = {field.name for field in fields(Passes)} - {"name"}
+    for dtype in (torch.float32, torch.float64):
+        assert {k.name.partition("-")[0] for k in KERNELS if k.dtype == dtype} == names
+
+
+def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XENT_KERNELS_DIR", str(tmp_path))
+    assert default_root() == tmp_path
+    monkeypatch.delenv("XENT_KERNELS_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernels_dir() == tmp_path / "xent" / "kernels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert kernels_dir() == Path.home() / ".cache/xent/kernels"
+    assert torch.__version__ in folder(tmp_path).name
+
+
+def test_passes_that_are_not_built_are_not_loaded(tmp_path: Path) -> None:
+    assert load_passes(tmp_path) is None
+
+
+def test_a_broken_library_is_an_error(tmp_path: Path) -> None:
+    here = folder(tmp_path)
+    here.mkdir()
+    for each in KERNELS:
+        (here / f"{each.stem}.so").write_bytes(b"not a library")
+    with pytest.raises(OSError, match=r"\.so"):
+        load_passes(tmp_path)
+
+
+# --- with a compiler ------------------------------------------------------------------------------
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Passes:
+    """The compiled passes, built where they are missing."""
+    for _ in build(default_root(), processes=2):
+        pass
+    passes = load_passes()
+    assert passes is not None
+    return passes
+
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kernel", KERNELS, ids=stem_of)
+def test_compiled_and_eager_agree(kernel: Kernel, shape: tuple[int, int], compiled: Passes) -> None:
+    given = arguments(kernel, *shape)
+    copies = [tensor.clone() for tensor in given]
+    found = pass_of(compiled, kernel)(*given)
+    assert_agree(found, pass_of(EAGER, kernel)(*given), kernel.dtype)
+    assert all(map(torch.equal, given, copies)), "inputs are never written to"
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", EXTREME_SHAPES, ids=str)
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.dtype == torch.float32], ids=stem_of)
+def test_compiled_and_eager_agree_on_extreme_shapes(
+    kernel: Kernel, shape: tuple[int, int], compiled: Passes
+) -> None:
+    given = arguments(kernel, *shape)
+    found = pass_of(compiled, kernel)(*given)
+    assert_agree(found, pass_of(EAGER, kernel)(*given), kernel.dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(37, 5), (19, 64), (33, 1003)], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS, ids=stem_of)
+def test_a_rows_numbers_do_not_depend_on_the_rows_beside_it(
+    kernel: Kernel, shape: tuple[int, int], compiled: Passes
+) -> None:
+    if kernel.name == "column_sums":
+        pytest.skip("has no number per row")
+    given, run = arguments(kernel, *shape), pass_of(compiled, kernel)
+    together = all_of(run(*given))
+    rows = shape[0]
+    for some in (slice(0, 1), slice(3, 20), slice(rows - 1, rows)):
+        alone = all_of(run(*[t[some] if t.shape[0] == rows else t for t in given]))
+        for mine, theirs in zip(alone, together, strict=True):
+            assert torch.equal(mine.nan_to_num(nan=-1.5), theirs[some].nan_to_num(nan=-1.5))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(
+    ("case", "kind"), [(case, kind) for case in CASES for kind in case.labels], ids=name_of
+)
+def test_every_row_is_the_definition(
+    case: Case, kind: str, dtype: torch.dtype, compiled: Passes
+) -> None:
+    batch = draw(kind, 9, dtype)
+    (result,) = evaluate(
+        batch.logits,
+        batch.labels,
+        [case.spec],
+        outputs={"gradient"},
+        options=Options(reduction="none", gradient_dtype=torch.float64),
+        passes=compiled,
+    )
+    assert result.per_sample is not None
+    assert result.gradient is not None
+    exact = losses(case.loss, batch.logits, batch.targets)
+    assert_exact(result.per_sample.reshape(-1), exact, dtype)
+    slopes = gradients(case.loss, batch.logits, batch.targets)
+    assert_exact(result.gradient, slopes, dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["integer", "probabilities"])
+def test_every_output_agrees(kind: str, compiled: Passes) -> None:
+    batch = draw(kind, 200, torch.float64)
+    outputs = set(OUTPUTS)
+    (asked,) = [c.spec for c in CASES if c.spec.variant == "label-smoothing"][:1]
+    expected = ask(asked, batch.logits, batch.labels, outputs=outputs)
+    (found,) = evaluate(batch.logits, batch.labels, [asked], outputs=outputs, passes=compiled)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    for name in ("per_class", "row_statistics"):
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        for column, values in theirs.items():
+            torch.testing.assert_close(mine[column], values, rtol=1e-11, atol=1e-12, equal_nan=True)
+    assert found.hardest is not None
+    assert expected.hardest is not None
+    assert [row.row for row in found.hardest] == [row.row for row in expected.hardest]
+
+
+@needs_compiler
+def test_what_was_not_compiled_for_is_computed_eagerly(
+    compiled: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = KERNELS[0]
+    given = arguments(kernel, 4, 6)
+    monkeypatch.setattr("xentcore.kernels.load.EXACT_IN_FLOAT32", 5)
+    found = pass_of(compiled, kernel)(*given)
+    assert all(map(torch.equal, found, pass_of(EAGER, kernel)(*given)))
+
+
+@needs_compiler
+def test_many_threads_get_the_same_numbers(compiled: Passes) -> None:
+    kernel = KERNELS[0]
+    given = arguments(kernel, 300, 1000)
+    expected = compiled.measure(*given)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: compiled.measure(*given), range(100)):
+            assert all(map(torch.equal, found, expected))
+
+
+@needs_compiler
+def test_other_threads_run_on_while_a_pass_computes(compiled: Passes) -> None:
+    given = arguments(KERNELS[0], 100_000, 500)
+    thread = threading.Thread(target=lambda: compiled.measure(*given))
+    counted = 0
+    thread.start()
+    while thread.is_alive():
+        counted += 1
+    # With the lock held, the loop would come to its turn a few times at most.
+    assert counted > 1000
+
+
+@needs_compiler
+def test_a_pass_without_memory_is_an_error(compiled: Passes) -> None:
+    side = 1 << 22
+    logits, column, pivot = torch.zeros(1, 1), torch.zeros(side), torch.zeros(side).long()
+    too_much = logits.expand(side, side)
+    with pytest.raises(MemoryError, match="scaled-float32"):
+        compiled.scaled(too_much, column, pivot, column, column, column)
+
+
+@needs_compiler
+def test_only_what_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (wanted,) = (k for k in KERNELS if k.stem == "first_peak-float32")
+    monkeypatch.setattr(building, "kernels", lambda: iter([wanted]))
+    assert list(build(tmp_path, processes=1)) == [wanted.stem]
+    assert {path.name for path in folder(tmp_path).iterdir()} == {"first_peak-float32.so", "lock"}
+    assert list(build(tmp_path, processes=1)) == []
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("false",))
+    with pytest.raises(Exception, match=r"compil|Compil|Cxx"):
+        compile_kernel(KERNELS[0], tmp_path / "library.so", tmp_path)
+    assert not (tmp_path / "library.so").exists()
+
+
+@needs_compiler
+@pytest.mark.usefixtures("compiled")
+def test_the_command_says_where_everything_is() -> None:
+    command = [sys.executable, "-m", "xentcore.kernels"]
+    where = subprocess.run([*command, "where"], capture_output=True, text=True, check=True).stdout
+    assert Path(where.strip()) == folder(default_root())
+    built = subprocess.run([*command, "build"], capture_output=True, text=True, check=True).stdout
+    assert built == f"all compiled passes are in {where}"

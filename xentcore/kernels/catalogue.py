@@ -1,0 +1,72 @@
+"""What is compiled: every pass, for every dtype of the arithmetic, with the shapes it is given."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from xentcore import softmax
+
+DTYPES: Final = (torch.float32, torch.float64)
+# What the compiler tunes loops for; any other number of rows and classes is as right.
+_ROWS: Final = 64
+_CLASSES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A pass in one dtype.
+
+    Attributes:
+        name: of the pass, and of what its inputs look like where that may differ.
+        dtype: of the matrix.
+        function: the pass.
+        axes: per input, which of its axes are rows and which are classes.
+        integers: the inputs that hold classes, int64.
+        doubles: the inputs that are float64 whatever the dtype.
+    """
+
+    name: str
+    dtype: torch.dtype
+    function: Callable[..., Any]
+    axes: tuple[str, ...]
+    integers: tuple[int, ...] = ()
+    doubles: tuple[int, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """The name of its file."""
+        return f"{self.name}-{str(self.dtype).removeprefix('torch.')}"
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Return tensors of the shapes and dtypes that it takes."""
+        extents = {"r": _ROWS, "c": _CLASSES}
+        found = []
+        for place, axes in enumerate(self.axes):
+            dtype = torch.float64 if place in self.doubles else self.dtype
+            dtype = torch.int64 if place in self.integers else dtype
+            found.append(torch.zeros([extents[axis] for axis in axes], dtype=dtype))
+        return tuple(found)
+
+
+def kernels() -> Iterator[Kernel]:
+    """Yield everything that is compiled, what most requests need first."""
+    for dtype in DTYPES:
+        for name, function, axes, integers, doubles in _PASSES:
+            yield Kernel(name, dtype, function, axes, integers, doubles)
+
+
+_Entry = tuple[str, Callable[..., Any], tuple[str, ...], tuple[int, ...], tuple[int, ...]]
+_ROWS_OF_LOGITS: Final = ("rc", "r", "r", "c")
+_PASSES: Final[tuple[_Entry, ...]] = (
+    ("measure", softmax.measure, _ROWS_OF_LOGITS, (2,), ()),
+    ("column_sums", softmax.column_sums, (*_ROWS_OF_LOGITS, "r"), (2,), (4,)),
+    ("scaled", softmax.scaled, (*_ROWS_OF_LOGITS, "r", "r"), (2,), ()),
+    ("weighted_sum-classes", softmax.weighted_sum, ("rc", "r", "c"), (), ()),
+    ("weighted_sum-rows", softmax.weighted_sum, ("rc", "r", "rc"), (), ()),
+    ("first_peak", softmax.first_peak, ("rc", "r", "c"), (), ()),
+    ("spread", softmax.spread, _ROWS_OF_LOGITS, (2,), ()),
+    ("ranking", softmax.ranking, _ROWS_OF_LOGITS, (2,), ()),
+)

@@ -1,0 +1,329 @@
+"""What is known about rows of logits, and what losses and gradients are made of it.
+
+Columns with one number per row are float64, so that a row's numbers do not depend on which rows it
+was evaluated with; they come from the passes of :mod:`xentcore.softmax`, each run when the first
+column that needs it is asked for.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from xentcore.constants import Constants
+
+_AT_HAND: Final = 1 << 17  # elements of half a megabyte: they stay in a core's own cache
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """Rows of finite or -inf logits, measured.
+
+    Attributes:
+        logits: z, (rows, classes), contiguous, in the compute dtype.
+        maximum: max z, (rows,).
+        pivot: the class left out of ``others``, (rows,): the label where there is one, the
+            prediction otherwise.
+        targets: label distributions (rows, classes), or ``None`` where the pivot is the label.
+        constants: per-class settings as tensors, and the passes.
+    """
+
+    logits: Tensor
+    maximum: Tensor
+    pivot: Tensor
+    targets: Tensor | None
+    constants: Constants
+
+    @property
+    def classes(self) -> int:
+        """How many classes a row has."""
+        return self.logits.shape[1]
+
+    @cached_property
+    def anchor(self) -> Tensor:
+        """What u = z - anchor is measured from: max z; 0 in rows of -inf alone, (rows,)."""
+        return _anchor(self.maximum)
+
+    @cached_property
+    def _measured(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.constants.passes.measure(*self._rows)
+
+    @property
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.logits, self.anchor, self.pivot, self.constants.places(self.classes)
+
+    @property
+    def pivot_shifted(self) -> Tensor:
+        """U at the pivot, (rows,)."""
+        return self._measured[0]
+
+    @property
+    def others(self) -> Tensor:
+        """Sum over classes but the pivot of exp u, (rows,)."""
+        return self._measured[1]
+
+    @property
+    def others_squared(self) -> Tensor:
+        """Sum over classes but the pivot of (exp u)^2, (rows,)."""
+        return self._measured[2]
+
+    @property
+    def prediction(self) -> Tensor:
+        """The class of the largest logit, the first of equals, (rows,)."""
+        return self._measured[3]
+
+    @cached_property
+    def shifted(self) -> Tensor:
+        """U = z - max z, (rows, classes); for the few who need the matrix."""
+        return self.logits - self.anchor[:, None]
+
+    @cached_property
+    def exp_others(self) -> Tensor:
+        """Exp u with the pivot's entry 0, (rows, classes); for the few who need the matrix."""
+        return self.shifted.exp().scatter_(1, self.pivot[:, None], 0.0)
+
+    @cached_property
+    def pivot_exp(self) -> Tensor:
+        """Exp u at the pivot, (rows,)."""
+        return self.pivot_shifted.exp()
+
+    @cached_property
+    def partition(self) -> Tensor:
+        """Sum exp u, (rows,); at least 1 wherever a logit is finite."""
+        return self.pivot_exp + self.others
+
+    @cached_property
+    def log_partition(self) -> Tensor:
+        """Log sum exp u, (rows,)."""
+        # log1p: at others = 1e-9 the sum rounds to 1 and its logarithm to 0.
+        return torch.where(self.pivot_exp == 1, self.others.log1p(), self.partition.log())
+
+    @cached_property
+    def pivot_probability(self) -> Tensor:
+        """P at the pivot, (rows,)."""
+        return self.pivot_exp / self.partition
+
+    @cached_property
+    def pivot_complement(self) -> Tensor:
+        """1 - p at the pivot without cancellation, (rows,)."""
+        return self.others / self.partition
+
+    @cached_property
+    def pivot_surprise(self) -> Tensor:
+        """-log p at the pivot, (rows,); +inf where its logit is -inf."""
+        return torch.where(
+            self.pivot_shifted.isneginf(),
+            torch.inf,
+            self.log_partition - self.pivot_shifted,
+        )
+
+    @cached_property
+    def label(self) -> Tensor:
+        """The label; for distributions its most probable class, the first of equals, (rows,)."""
+        return self.pivot if self.targets is None else self.targets.argmax(dim=1)
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """The largest probability, (rows,)."""
+        return self.partition.reciprocal()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """P in the compute dtype, (rows, classes)."""
+        p = self.exp_others / self.partition[:, None].to(self.exp_others.dtype)
+        return p.scatter_(1, self.pivot[:, None], self.pivot_probability[:, None].to(p.dtype))
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """-sum p log p in nats, (rows,). Every term has one sign: nothing cancels."""
+        pivot_part = times(self.pivot_exp, self.pivot_shifted)
+        spread = self.constants.passes.spread(*self._rows) + pivot_part
+        return self.log_partition - spread / self.partition
+
+    @cached_property
+    def brier(self) -> Tensor:
+        """||p - t||^2, (rows,); its root is the EL2N score (arXiv 2107.07075)."""
+        if self.targets is not None:
+            return (self.probabilities - self.targets).double().square().sum(dim=1)
+        return self.pivot_complement.square() + self.others_squared / self.partition.square()
+
+    @cached_property
+    def target_probability(self) -> Tensor:
+        """Probability of the label, sum t*p for distributions, (rows,)."""
+        if self.targets is not None:
+            return (self.probabilities * self.targets).double().sum(dim=1)
+        return self.pivot_probability
+
+    @cached_property
+    def _ranking(self) -> tuple[Tensor, Tensor, Tensor]:
+        places = self.constants.places(self.classes)
+        return self.constants.passes.ranking(self.logits, self.anchor, self.label, places)
+
+    @property
+    def rank(self) -> Tensor:
+        """Classes whose logit is larger than the label's, (rows,)."""
+        return self._ranking[2]
+
+    @property
+    def margin(self) -> Tensor:
+        """The label's logit less the largest other one, (rows,)."""
+        at_label, runner_up, _ = self._ranking
+        return at_label - runner_up
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return sum_c w_c u_c, (rows,), 0 * -inf counted as 0.
+
+        Args:
+            weights: (classes,) or (rows, classes), in the compute dtype.
+        """
+        return self.constants.passes.weighted_sum(self.logits, self.anchor, weights)
+
+    def scaled(self, factors: Tensor, at_pivot: Tensor) -> Tensor:
+        """Return factors[row] * exp u[row, class], ``at_pivot`` at pivots, (rows, classes)."""
+        return self.constants.passes.scaled(*self._rows, factors, at_pivot)
+
+    def others_sums(self, factors: Tensor) -> Tensor:
+        """Return sum over rows of factors[row] * exp u[row, class] but at pivots, (classes,)."""
+        sums = torch.zeros(self.classes, dtype=torch.float64, device=factors.device)
+        # A few rows at a time: a sum over columns comes by every row again, and finds it at hand.
+        step = max(1, _AT_HAND // self.classes)
+        for start in range(0, factors.shape[0], step):
+            rows = slice(start, start + step)
+            sums += self.constants.passes.column_sums(
+                self.logits[rows],
+                self.anchor[rows],
+                self.pivot[rows],
+                self.constants.places(self.classes),
+                factors[rows],
+            )
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class RowTerms:
+    """A variant's loss per row, and what its gradient consists of.
+
+    The gradient of a row is ``scale * p - subtract``; with hard labels its entry at the label is
+    ``at_label`` instead, where the difference would cancel.
+
+    Attributes:
+        loss: (rows,), nats, +inf where the variant's loss is.
+        scale: (rows,).
+        subtract: (classes,) or (rows, classes), or ``None`` for nothing.
+        at_label: (rows,), or ``None`` for distribution labels.
+    """
+
+    loss: Tensor
+    scale: Tensor
+    subtract: Tensor | None
+    at_label: Tensor | None
+
+
+def row_statistics(
+    logits: Tensor, maximum: Tensor, labels: Tensor, constants: Constants
+) -> RowStatistics:
+    """Describe rows of finite or -inf logits.
+
+    Args:
+        logits: (rows, classes), contiguous, in the compute dtype.
+        maximum: the largest logit per row, (rows,).
+        labels: the class of each row, int64, (rows,); or label distributions, (rows, classes).
+        constants: per-class settings as tensors, and the passes.
+    """
+    targets, pivot = None, labels
+    if labels.dim() > 1:
+        places = constants.places(logits.shape[1])
+        targets, pivot = labels, constants.passes.first_peak(logits, _anchor(maximum), places)
+    return RowStatistics(logits, maximum, pivot, targets, constants)
+
+
+def _anchor(maximum: Tensor) -> Tensor:
+    # A row of -inf alone has no maximum to subtract; it stays -inf and its loss is +inf.
+    return maximum.masked_fill(maximum.isneginf(), 0)
+
+
+def gradient(statistics: RowStatistics, terms: RowTerms, factors: Tensor) -> Tensor:
+    """Return factors[row] * d loss[row] / d logits, (rows, classes) in the compute dtype.
+
+    Exactly 0 in rows whose factor is 0, whatever the terms hold there.
+    """
+    dtype = statistics.logits.dtype
+    scale = times(factors, terms.scale / statistics.partition)
+    if terms.at_label is None:
+        at_pivot = scale * statistics.pivot_exp
+    else:
+        at_pivot = times(factors, terms.at_label)
+    out = statistics.scaled(scale.to(dtype), at_pivot.to(dtype))
+    if terms.subtract is not None:
+        out.addcmul_(terms.subtract.expand_as(out), factors[:, None].to(dtype), value=-1)
+        if terms.at_label is not None:
+            out.scatter_(1, statistics.pivot[:, None], at_pivot[:, None].to(dtype))
+    excluded = factors == 0
+    if excluded.any():
+        out.masked_fill_(excluded[:, None], 0)
+    return out
+
+
+def cross_entropy(
+    statistics: RowStatistics,
+    weights: tuple[float, ...] | None,
+    *,
+    keep: float = 1.0,
+    spread: float = 0.0,
+) -> RowTerms:
+    """Return -sum_c a_c log p_c with a = w * (keep*t + spread): cross-entropy linear in the label.
+
+    Args:
+        statistics: rows that were measured.
+        weights: class weights w, ``None`` for ones.
+        keep: share of the label that stays where it is.
+        spread: share that every class is given.
+    """
+    constants = statistics.constants
+    w = None if weights is None else constants.vector(weights)
+    if statistics.targets is not None:
+        a = statistics.targets * keep + spread
+        return _dense_cross_entropy(statistics, a if w is None else a * w)
+    label_weight = torch.ones_like(statistics.others) if w is None else w[statistics.pivot].double()
+    loss = statistics.pivot_surprise
+    if w is not None:
+        loss = times(label_weight, loss)
+    if not spread:
+        # keep is 1 here: without a spread nothing is taken from the label.
+        return RowTerms(
+            loss=loss,
+            scale=label_weight,
+            subtract=None,
+            at_label=-label_weight * statistics.pivot_complement,
+        )
+    if w is None:
+        w = constants.vector((1.0,)).expand(statistics.classes)
+    total = w.double().sum()
+    spread_loss = total * statistics.log_partition - statistics.weighted_sum(w)
+    loss = keep * loss + spread * spread_loss
+    scale = keep * label_weight + spread * total
+    # keep may be negative (two classes, most of the label spread to the other one): inf - inf.
+    lost = statistics.pivot_surprise.isinf() & (label_weight > 0)
+    return RowTerms(
+        loss=loss.masked_fill(lost, torch.inf),
+        scale=scale,
+        subtract=spread * w,
+        at_label=spread * (total - label_weight) - scale * statistics.pivot_complement,
+    )
+
+
+def _dense_cross_entropy(statistics: RowStatistics, a: Tensor) -> RowTerms:
+    total = a.double().sum(dim=1)
+    return RowTerms(
+        loss=total * statistics.log_partition - statistics.weighted_sum(a),
+        scale=total,
+        subtract=a,
+        at_label=None,
+    )
+
+
+def times(weight: Tensor, value: Tensor) -> Tensor:
+    """Return weight * value, and 0 wherever the weight is 0, whatever the value."""
+    return torch.where(weight == 0, 0.0, weight * value)
