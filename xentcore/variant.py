@@ -9,6 +9,7 @@ import operator
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from types import UnionType
 from typing import (
     Any,
@@ -57,7 +58,7 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = type(self).hints()
         for declared in fields(self):
             value = getattr(self, declared.name)
             pointer = f"/settings/{declared.name}"
@@ -70,6 +71,12 @@ class Settings:
                     _check_range(declared, entry, f"{pointer}/{position}")
             elif isinstance(value, int | float):
                 _check_range(declared, value, pointer)
+
+    @classmethod
+    @cache
+    def hints(cls) -> dict[str, Any]:
+        """Return the types that the settings are declared with."""
+        return get_type_hints(cls)
 
     def check_classes(self, classes: int) -> None:
         """Check that every per-class setting has one entry per class.
