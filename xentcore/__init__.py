@@ -30,6 +30,9 @@ from xentcore.options import LABEL_KINDS, OUTPUTS, Family, LabelKind, Options, O
 from xentcore.registry import VARIANTS, find_variant
 from xentcore.result import (
     Calibration,
+    ComparedPair,
+    ComparedVariant,
+    Comparison,
     Diagnostic,
     Distribution,
     HardRow,
@@ -47,6 +50,9 @@ __all__ = [
     "Calibration",
     "Cancelled",
     "CannotMerge",
+    "ComparedPair",
+    "ComparedVariant",
+    "Comparison",
     "DeviceUnavailable",
     "Diagnostic",
     "Distribution",
