@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -13,13 +13,13 @@ from service.schema.validation import validate
 from service.schema.variants import SettingsModel, settings_from
 from service.wire.payload import Payload, extent
 from xentcore import (
+    Evaluation,
     Options,
     Result,
     Spec,
     UnknownVariant,
     Variant,
     XentError,
-    evaluate,
     find_variant,
 )
 
@@ -35,12 +35,25 @@ class Asked:
     document: Document
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered: the results, and the document made of them for the wire to write."""
+
+    results: Sequence[Result]
+    document: dict[str, object]
+
+
 class Question(Protocol):
     """A kind of request: which document it has, and how its answer is put together."""
 
     @property
     def model(self) -> type[Document]:
         """The document beside the tensors."""
+        ...
+
+    @property
+    def compares(self) -> bool:
+        """Whether its variants are compared with each other."""
         ...
 
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
@@ -51,8 +64,8 @@ class Question(Protocol):
         """Return the JSON pointer of what a core error is about."""
         ...
 
-    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
-        """Return the answer document."""
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
         ...
 
 
@@ -60,6 +73,7 @@ class Question(Protocol):
 class LossQuestion:
     """One variant on one batch."""
 
+    compares: ClassVar[bool] = False
     variant: Variant[Any]
     model: type[Document]
 
@@ -84,16 +98,18 @@ class LossQuestion:
         """Return the JSON pointer of what a core error is about."""
         return error.pointer
 
-    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
-        """Return the answer document."""
-        (result,) = results
-        return answer(result, class_names=document.class_names, sample_ids=document.sample_ids)
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
+        (result,) = results = evaluation.result()
+        names, ids = document.class_names, document.sample_ids
+        return Answer(results, answer(result, class_names=names, sample_ids=ids))
 
 
 @dataclass(frozen=True, slots=True)
 class CompareQuestion:
     """Several variants on one batch, in one pass."""
 
+    compares: ClassVar[bool] = True
     model: type[Document]
 
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
@@ -122,9 +138,11 @@ class CompareQuestion:
         """Return the JSON pointer of what a core error is about."""
         return error.pointer if error.spec is None else f"/variants/{error.spec}{error.pointer}"
 
-    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
-        """Return the answer document."""
-        return comparison(results, class_names=document.class_names, sample_ids=document.sample_ids)
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
+        results, compared = evaluation.result(), evaluation.comparison()
+        names, ids = document.class_names, document.sample_ids
+        return Answer(results, comparison(results, compared, class_names=names, sample_ids=ids))
 
 
 def ask(
@@ -134,7 +152,7 @@ def ask(
     per_class_limit: int | None,
     device: torch.device,
     cancelled: Callable[[], bool],
-) -> tuple[Sequence[Result], Document]:
+) -> Answer:
     """Evaluate a decoded request.
 
     Raises:
@@ -143,7 +161,7 @@ def ask(
     """
     try:
         asked = question.read(payload, per_class_limit=per_class_limit)
-        results = evaluate(
+        evaluation = Evaluation.of(
             payload.logits,
             payload.labels,
             asked.specs,
@@ -151,13 +169,14 @@ def ask(
             outputs=set(asked.document.outputs),
             options=asked.options,
             device=device,
+            compare=question.compares,
             cancelled=cancelled,
             await_rows=payload.await_rows,
         )
+        return question.answer(evaluation, asked.document)
     except XentError as error:
         error.pointer = question.located(error)
         raise
-    return results, asked.document
 
 
 def _with_settings(item: Mapping[str, object]) -> dict[str, object]:
