@@ -5,7 +5,15 @@ from dataclasses import asdict
 
 from torch import Tensor
 
-from xentcore import Calibration, Distribution, HardRow, Result
+from xentcore import (
+    Calibration,
+    ComparedPair,
+    ComparedVariant,
+    Comparison,
+    Distribution,
+    HardRow,
+    Result,
+)
 
 Names = Sequence[str] | None
 Ids = Sequence[str | int] | None
@@ -42,18 +50,35 @@ def answer(
 
 
 def comparison(
-    results: Sequence[Result], *, class_names: Names = None, sample_ids: Ids = None
+    results: Sequence[Result],
+    compared: Comparison,
+    *,
+    class_names: Names = None,
+    sample_ids: Ids = None,
 ) -> dict[str, object]:
-    """Return the answer document of a comparison: every result, and what each pair may say."""
+    """Return the answer document of a comparison: every result, and what can be compared."""
     documents = [
         {"name": each.name, **answer(each, class_names=class_names, sample_ids=sample_ids)}
         for each in results
     ]
-    pairs = [_pair(a, b) for index, a in enumerate(results) for b in results[index + 1 :]]
-    return {"results": documents, "pairs": pairs}
+    return {
+        "results": documents,
+        "variants": [_variant(each, class_names) for each in compared.variants],
+        "pairs": [_pair(each, results[each.a], results[each.b]) for each in compared.pairs],
+    }
 
 
-def _pair(a: Result, b: Result) -> dict[str, object]:
+def _variant(compared: ComparedVariant, class_names: Names) -> dict[str, object]:
+    return {
+        "name": compared.name,
+        "normalised_entropy": compared.normalised_entropy,
+        "prior_sum": compared.prior_sum,
+        "undefined": compared.undefined,
+        "class_share": _per_class(compared.class_share, class_names),
+    }
+
+
+def _pair(pair: ComparedPair, a: Result, b: Result) -> dict[str, object]:
     """Losses compare only where they are the same function of the same reduction."""
     same = a.variant == b.variant and a.settings == b.settings
     return {
@@ -61,6 +86,11 @@ def _pair(a: Result, b: Result) -> dict[str, object]:
         "b": b.name,
         "comparable": same,
         "reason": None if same else "units differ",
+        "rows": pair.rows,
+        "spearman": pair.spearman,
+        "spearman_undefined": pair.spearman_undefined,
+        "gradient_cosine": pair.gradient_cosine,
+        "gradient_cosine_undefined": pair.gradient_cosine_undefined,
     }
 
 

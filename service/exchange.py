@@ -102,7 +102,7 @@ class Exchange:
             arrived = arrival.wait if decoder is identity else all_there
             payload = source.decode(plain, self._limits, fields, arrived)
             clock.lap("decode")
-            results, document = ask(
+            answer = ask(
                 question,
                 payload,
                 per_class_limit=target.per_class_limit,
@@ -111,9 +111,9 @@ class Exchange:
                 cancelled=cancelled,
             )
             clock.lap("compute")
-            chunks = target.encode(question.answer(results, document))
+            chunks = target.encode(answer.document)
             clock.lap("encode")
-            return Evaluated(chunks, results, clock.laps_ms)
+            return Evaluated(chunks, answer.results, clock.laps_ms)
 
         return work
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -13,6 +13,7 @@ from service.schema.validation import validate
 from service.schema.variants import SettingsModel, settings_from
 from service.wire.payload import Payload, extent
 from xentcore import (
+    Evaluation,
     Options,
     Passes,
     Result,
@@ -20,7 +21,6 @@ from xentcore import (
     UnknownVariant,
     Variant,
     XentError,
-    evaluate,
     find_variant,
 )
 
@@ -36,12 +36,25 @@ class Asked:
     document: Document
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered: the results, and the document made of them for the wire to write."""
+
+    results: Sequence[Result]
+    document: dict[str, object]
+
+
 class Question(Protocol):
     """A kind of request: which document it has, and how its answer is put together."""
 
     @property
     def model(self) -> type[Document]:
         """The document beside the tensors."""
+        ...
+
+    @property
+    def compares(self) -> bool:
+        """Whether its variants are compared with each other."""
         ...
 
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
@@ -52,8 +65,8 @@ class Question(Protocol):
         """Return the JSON pointer of what a core error is about."""
         ...
 
-    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
-        """Return the answer document."""
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
         ...
 
 
@@ -61,6 +74,7 @@ class Question(Protocol):
 class LossQuestion:
     """One variant on one batch."""
 
+    compares: ClassVar[bool] = False
     variant: Variant[Any]
     model: type[Document]
 
@@ -85,16 +99,18 @@ class LossQuestion:
         """Return the JSON pointer of what a core error is about."""
         return error.pointer
 
-    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
-        """Return the answer document."""
-        (result,) = results
-        return answer(result, class_names=document.class_names, sample_ids=document.sample_ids)
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
+        (result,) = results = evaluation.result()
+        names, ids = document.class_names, document.sample_ids
+        return Answer(results, answer(result, class_names=names, sample_ids=ids))
 
 
 @dataclass(frozen=True, slots=True)
 class CompareQuestion:
     """Several variants on one batch, in one pass."""
 
+    compares: ClassVar[bool] = True
     model: type[Document]
 
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
@@ -123,9 +139,11 @@ class CompareQuestion:
         """Return the JSON pointer of what a core error is about."""
         return error.pointer if error.spec is None else f"/variants/{error.spec}{error.pointer}"
 
-    def answer(self, results: Sequence[Result], document: Document) -> dict[str, object]:
-        """Return the answer document."""
-        return comparison(results, class_names=document.class_names, sample_ids=document.sample_ids)
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
+        results, compared = evaluation.result(), evaluation.comparison()
+        names, ids = document.class_names, document.sample_ids
+        return Answer(results, comparison(results, compared, class_names=names, sample_ids=ids))
 
 
 def ask(
@@ -136,7 +154,7 @@ def ask(
     device: torch.device,
     passes: Passes,
     cancelled: Callable[[], bool],
-) -> tuple[Sequence[Result], Document]:
+) -> Answer:
     """Evaluate a decoded request.
 
     Raises:
@@ -145,7 +163,7 @@ def ask(
     """
     try:
         asked = question.read(payload, per_class_limit=per_class_limit)
-        results = evaluate(
+        evaluation = Evaluation.of(
             payload.logits,
             payload.labels,
             asked.specs,
@@ -154,13 +172,14 @@ def ask(
             options=asked.options,
             device=device,
             passes=passes,
+            compare=question.compares,
             cancelled=cancelled,
             await_rows=payload.await_rows,
         )
+        return question.answer(evaluation, asked.document)
     except XentError as error:
         error.pointer = question.located(error)
         raise
-    return results, asked.document
 
 
 def _with_settings(item: Mapping[str, object]) -> dict[str, object]:

@@ -33,6 +33,9 @@ from xentcore.passes import EAGER, Passes
 from xentcore.registry import VARIANTS, find_variant
 from xentcore.result import (
     Calibration,
+    ComparedPair,
+    ComparedVariant,
+    Comparison,
     Diagnostic,
     Distribution,
     HardRow,
@@ -51,6 +54,9 @@ __all__ = [
     "Calibration",
     "Cancelled",
     "CannotMerge",
+    "ComparedPair",
+    "ComparedVariant",
+    "Comparison",
     "DeviceUnavailable",
     "Diagnostic",
     "Distribution",

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from xentcore.answer import Question
 from xentcore.chunk import Chunk
+from xentcore.comparison import Compared
 from xentcore.constants import Constants
+from xentcore.contrast import Contrast
 from xentcore.device import block_rows
 from xentcore.diagnostics import Evidence
 from xentcore.errors import (
@@ -33,7 +35,7 @@ from xentcore.layout import Block, Layout
 from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
 from xentcore.passes import EAGER, Passes
 from xentcore.registry import find_variant
-from xentcore.result import Result
+from xentcore.result import Comparison, Result
 from xentcore.spec import BoundSpec, Spec, about
 from xentcore.summary import State, below
 from xentcore.tally import Inquiry, Tally
@@ -53,10 +55,13 @@ class Seen:
         rows: how many.
         shape: of the rows and their labels behind the first axis; ``None`` before a chunk told.
         evidence: of double softmax.
-        chunks: kept for the gradient, where it is asked for.
+        chunks: kept for the gradient, where it is asked for, and for a comparison of variants under
+            label distributions.
+        contrast: what the specs are compared by.
     """
 
     tallies: list[Tally]
+    contrast: Contrast
     kind: LabelKind | None
     classes: int | None
     rows: int = 0
@@ -76,6 +81,8 @@ class Evaluation:
         options: how to read and reduce the batch.
         device: where to compute.
         class_counts: rows per class of the whole batch, for settings that are derived from them.
+        compare: whether :meth:`comparison` will be asked for. It keeps a number per row and spec;
+            where labels may be distributions also the chunks, which must not change until then.
         cancelled: asked between blocks; once it returns true, ``Cancelled`` is raised.
         await_rows: called with a row number before a chunk's rows below it are read; returns once
             they are in memory. Logits may so be evaluated while their last rows still arrive.
@@ -95,6 +102,7 @@ class Evaluation:
         options: Options | None = None,
         device: torch.device = CPU,
         class_counts: Sequence[int] | None = None,
+        compare: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
         await_rows: Callable[[int], None] = lambda _: None,
         passes: Passes = EAGER,
@@ -107,11 +115,14 @@ class Evaluation:
                 bound.append(BoundSpec(spec, class_counts))
                 if classes is not None:
                     bound[-1].settings.check_classes(classes)
-        self.inquiry = Inquiry(tuple(bound), options or Options(), frozenset(outputs))
+        self.inquiry = Inquiry(
+            tuple(bound), options or Options(), frozenset(outputs), compare=compare
+        )
         self.device = device
         stated = self.inquiry.options.label_kind
         self.seen = Seen(
             tallies=self.inquiry.empty_tallies(),
+            contrast=self.inquiry.empty_contrast(),
             kind=None if stated == "auto" else stated,
             classes=classes,
         )
@@ -119,6 +130,47 @@ class Evaluation:
         self._await_rows = await_rows
         self._passes = passes
         self._constants: dict[torch.dtype, Constants] = {}
+
+    @classmethod
+    def of(  # noqa: PLR0913  (the keywords of the class, and the batch)
+        cls,
+        logits: Tensor,
+        labels: Tensor,
+        specs: Sequence[Spec],
+        *,
+        sample_weights: Tensor | None = None,
+        outputs: Collection[Output] = (),
+        options: Options | None = None,
+        device: torch.device = CPU,
+        compare: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+        await_rows: Callable[[int], None] = lambda _: None,
+        passes: Passes = EAGER,
+    ) -> "Evaluation":
+        """Return an evaluation of one batch, in a single chunk.
+
+        With the whole batch at hand, settings that depend on class counts take the batch's.
+
+        Raises:
+            XentError: as the class and :meth:`update` do.
+        """
+        options = options or Options()
+        counts = None
+        if any(_needs_counts(spec) for spec in specs):
+            counts = _class_counts(logits, labels, options)
+        evaluation = cls(
+            specs,
+            outputs=outputs,
+            options=options,
+            device=device,
+            class_counts=counts,
+            compare=compare,
+            cancelled=cancelled,
+            await_rows=await_rows,
+            passes=passes,
+        )
+        evaluation.update(logits, labels, sample_weights)
+        return evaluation
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None = None) -> None:
@@ -139,8 +191,12 @@ class Evaluation:
         chunk = self._admit(logits, labels, sample_weights)
         tallies: list[Tally] = []
         evidence = replace(self.seen.evidence)
-        for found, seen_there in self._each_block(chunk, partial(self.inquiry.tally, chunk)):
+        contrast = self.inquiry.empty_contrast()
+        for found, seen_there, compared in self._each_block(
+            chunk, partial(self.inquiry.tally, chunk)
+        ):
             evidence.merge(seen_there)
+            contrast.merge(compared)
             if not tallies:
                 tallies = found
                 continue
@@ -153,7 +209,8 @@ class Evaluation:
             part.summary.rows.total = chunk.layout.rows
             total.merge(part, first_row=seen.rows)
         seen.evidence = evidence
-        if "gradient" in self.inquiry.outputs:
+        seen.contrast.merge(contrast)
+        if "gradient" in self.inquiry.outputs or self._may_read_labels_again(chunk):
             seen.chunks.append(chunk)
         if chunk.layout.rows:
             seen.rows += chunk.layout.rows
@@ -189,6 +246,7 @@ class Evaluation:
         mine.shape = mine.shape if theirs.shape is None else theirs.shape
         for total, part in zip(mine.tallies, theirs.tallies, strict=True):
             total.merge(part, first_row=mine.rows)
+        mine.contrast.merge(theirs.contrast)
         mine.chunks += theirs.chunks
         mine.rows += theirs.rows
         mine.evidence.merge(theirs.evidence)
@@ -215,16 +273,33 @@ class Evaluation:
             for place, result in enumerate(results)
         )
 
+    @torch.no_grad()
+    def comparison(self) -> Comparison:
+        """Return what can be compared between the specs. May be asked for again after more rows.
+
+        Raises:
+            InvalidSetting: the evaluation was made without ``compare``.
+            Cancelled: ``cancelled`` returned true.
+            DeviceUnavailable: the device's memory is exhausted even for one row.
+        """
+        seen = self.seen
+        if not self.inquiry.compare:
+            raise InvalidSetting("variants are not compared: ask for it with compare=True")
+        compared = Compared(
+            self.inquiry, seen.tallies, seen.contrast, seen.kind, seen.classes or 0, seen.chunks
+        )
+        return compared.comparison(each_block=self._each_block, device=self.device)
+
     def state_dict(self) -> State:
         """Return the sums as plain tensors by name, for another machine or a later day.
 
         Raises:
             CannotMerge: outputs that grow with the batch were asked for; they stay with it.
         """
-        if self.inquiry.row_columns or "gradient" in self.inquiry.outputs:
+        if self.inquiry.row_columns or "gradient" in self.inquiry.outputs or self.inquiry.compare:
             raise CannotMerge(
-                "per_sample, gradient, row_statistics and reduction 'none' ask for rows, not sums: "
-                "evaluate without them"
+                "per_sample, gradient, row_statistics, reduction 'none' and compare ask for rows, "
+                "not sums: evaluate without them"
             )
         seen = self.seen
         kind = -1 if seen.kind is None else LABEL_KINDS.index(seen.kind)
@@ -240,6 +315,7 @@ class Evaluation:
         rows, classes, kind, evidence_rows, distributions = state["seen"].tolist()
         self.seen = Seen(
             tallies=self.inquiry.empty_tallies(),
+            contrast=self.inquiry.empty_contrast(),
             kind=None if kind < 0 else LABEL_KINDS[kind],
             classes=None if classes < 0 else classes,
             rows=rows,
@@ -300,6 +376,16 @@ class Evaluation:
             )
         return joined
 
+    def _may_read_labels_again(self, chunk: Chunk) -> bool:
+        """Tell whether a comparison needs the chunk: its labels may turn out to be distributions.
+
+        Those of this chunk alone do not decide it: one-hot labels become distributions where the
+        labels of a later chunk are.
+        """
+        stated = self.inquiry.options.label_kind
+        may_be = chunk.kind != "integer" and stated in ("auto", "probabilities")
+        return self.inquiry.compare and may_be
+
     def _each_block(self, chunk: Chunk, work: Callable[[Block], T]) -> Iterator[T]:
         """Yield what the work makes of each block, in the order of the rows."""
         for block in chunk.layout.blocks(block_rows(chunk.layout.classes, self.device)):
@@ -359,7 +445,7 @@ def _same_question(mine: Inquiry, other: Inquiry) -> bool:
     def asked(inquiry: Inquiry) -> object:
         # As resolved: two batches that weigh their own classes differently do not add up.
         specs = [(spec.name, spec.variant.slug, spec.settings) for spec in inquiry.specs]
-        return specs, inquiry.options, inquiry.outputs
+        return specs, inquiry.options, inquiry.outputs, inquiry.compare
 
     return asked(mine) == asked(other)
 
@@ -381,29 +467,23 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     await_rows: Callable[[int], None] = lambda _: None,
     passes: Passes = EAGER,
 ) -> tuple[Result, ...]:
-    """Evaluate variants on one batch: an :class:`Evaluation` of a single chunk.
-
-    With the whole batch at hand, settings that depend on class counts take the batch's.
+    """Evaluate variants on one batch: the result of :meth:`Evaluation.of`.
 
     Raises:
         XentError: as :class:`Evaluation` and :meth:`Evaluation.update` do.
     """
-    options = options or Options()
-    counts = None
-    if any(_needs_counts(spec) for spec in specs):
-        counts = _class_counts(logits, labels, options)
-    evaluation = Evaluation(
+    return Evaluation.of(
+        logits,
+        labels,
         specs,
+        sample_weights=sample_weights,
         outputs=outputs,
         options=options,
         device=device,
-        class_counts=counts,
         cancelled=cancelled,
         await_rows=await_rows,
         passes=passes,
-    )
-    evaluation.update(logits, labels, sample_weights)
-    return evaluation.result()
+    ).result()
 
 
 def _needs_counts(spec: Spec) -> bool:

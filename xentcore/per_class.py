@@ -138,12 +138,9 @@ def columns(
     """
     names = dict.fromkeys((*_BOTH, *_SHOWN[family]))
     sums = {name: sums.get(name, torch.zeros(classes, dtype=torch.float64)) for name in names}
-    index = torch.arange(classes)
     rows = sums["support"].sum()
-    if limit is not None and classes > limit:
-        listed = sums["loss_sum"].sort(descending=True, stable=True).indices
-        index = torch.cat([listed[:limit], torch.tensor([REST])])
-        sums = {name: _fold(column, listed, limit) for name, column in sums.items()}
+    index, fold = _listing(sums["loss_sum"], limit)
+    sums = {name: fold(column) for name, column in sums.items()}
     support, loss_sum = sums["support"], sums["loss_sum"]
     share = {
         "weights": sums["weight"],
@@ -170,6 +167,18 @@ def columns(
     return found | {name: sums[name] for name in _SHOWN[family]}
 
 
+def loss_shares(loss_sum: Tensor, limit: int | None) -> Sums:
+    """Return the columns ``class`` and ``share`` of the loss, listed as :func:`columns` lists.
+
+    Args:
+        loss_sum: nats, (classes,), float64.
+        limit: list this many classes and fold the rest into one row, class REST.
+    """
+    index, fold = _listing(loss_sum, limit)
+    listed = fold(loss_sum)
+    return {"class": index, "share": ratios(listed, listed.sum().expand(len(index)))}
+
+
 _BOTH: Final = (
     "support",
     "weight",
@@ -193,6 +202,15 @@ _SIDES: Final = (
 _SHOWN: Final[Mapping[Family, tuple[str, ...]]] = {"softmax": (), "sigmoid": _SIDES}
 
 
-def _fold(column: Tensor, order: Tensor, limit: int) -> Tensor:
-    column = column[order]
-    return torch.cat([column[:limit], column[limit:].sum(dim=0, keepdim=True)])
+def _listing(loss_sum: Tensor, limit: int | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return which classes are listed, and what makes a column of all classes one of those."""
+    classes = len(loss_sum)
+    if limit is None or classes <= limit:
+        return torch.arange(classes), lambda column: column
+    order = loss_sum.sort(descending=True, stable=True).indices
+
+    def fold(column: Tensor) -> Tensor:
+        column = column[order]
+        return torch.cat([column[:limit], column[limit:].sum(dim=0, keepdim=True)])
+
+    return torch.cat([order[:limit], torch.tensor([REST])]), fold

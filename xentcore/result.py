@@ -12,6 +12,11 @@ from xentcore.variant import Settings
 
 Undefined = Literal["no_rows", "zero_weight"]
 Severity = Literal["info", "warning"]
+NoEntropy = Literal[
+    "no_rows", "zero_weight", "loss_not_finite", "prior_loss_infinite", "prior_loss_not_positive"
+]
+NoSpearman = Literal["too_few_rows", "constant_loss"]
+NoCosine = Literal["zero_gradient", "gradient_not_finite"]
 
 
 def ratio(total: float, count: float) -> float | None:
@@ -152,3 +157,60 @@ class Result:
     hardest: tuple[HardRow, ...] | None
     row_statistics: Mapping[str, Tensor] | None
     diagnostics: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedVariant:
+    """What of one variant can be compared with another's.
+
+    Attributes:
+        name: what its answer is called.
+        prior_sum: the prior predictor's loss on the evaluated rows, nats, all weights included;
+            +inf where it is; ``None`` where there is no prior. See :mod:`xentcore.prior`.
+        normalised_entropy: sum of the loss / ``prior_sum``. 1 is as good as knowing the class
+            frequencies only, 0 is perfect. Both have the same denominator: means give the same.
+        undefined: why there is no normalised entropy.
+        class_share: columns ``class`` and ``share``: the class's part of the sum of the loss. Above
+            ``per_class_limit`` the largest shares are listed, and the rest is one row of class -1.
+            NaN where the sum is 0 or not finite.
+    """
+
+    name: str
+    prior_sum: float | None
+    normalised_entropy: float | None
+    undefined: NoEntropy | None
+    class_share: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPair:
+    """How alike two variants are on the batch.
+
+    Attributes:
+        a: place of the first in the list of variants.
+        b: place of the second.
+        rows: how many rows both evaluated, with a finite loss and a sample weight above 0.
+        spearman: rank correlation of the losses of these rows, before sample weights; a row of
+            weight 2 counts as two. See :mod:`xentcore.ranks`.
+        spearman_undefined: why there is none: fewer than two rows, or one of the losses is the
+            same for all of them.
+        gradient_cosine: <g_a, g_b> / (|g_a| |g_b|) of the gradients of the sums of the losses, all
+            rows and classes in one vector.
+        gradient_cosine_undefined: why there is none.
+    """
+
+    a: int
+    b: int
+    rows: int
+    spearman: float | None
+    spearman_undefined: NoSpearman | None
+    gradient_cosine: float | None
+    gradient_cosine_undefined: NoCosine | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What can be compared: each variant, in their order, and each pair."""
+
+    variants: tuple[ComparedVariant, ...]
+    pairs: tuple[ComparedPair, ...]

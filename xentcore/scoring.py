@@ -104,6 +104,18 @@ class Scored(ABC):
         """Return the sums behind the per-class breakdown."""
 
     @abstractmethod
+    def row_losses(self) -> Tensor:
+        """Return losses before sample weights, NaN where not finite or not evaluated, (rows,)."""
+
+    @abstractmethod
+    def comparison_sums(self) -> Sums:
+        """Return the sums per class that a comparison needs, beside what its columns tell.
+
+        ``positive_weight``: sum of s_r * t_rc over evaluated rows. Sigmoid family: also
+        ``negative_weight``, that of s_r * (1 - t_rc), and ``loss_sum``.
+        """
+
+    @abstractmethod
     def calibration(self) -> CalibrationSums:
         """Return the sums behind the reliability diagram."""
 
@@ -165,6 +177,16 @@ class ScoredRows(Scored):
                 self.statistics, self.terms, factors=self.fate.factors, kept=self.fate.kept
             ),
         }
+
+    def row_losses(self) -> Tensor:
+        return _finite_losses(self.terms.loss, self.fate)
+
+    def comparison_sums(self) -> Sums:
+        targets, factors = self.statistics.targets, self.fate.factors
+        if targets is not None:
+            return {"positive_weight": torch.mv(targets.double().t(), factors)}
+        label, classes = self.statistics.label, self.statistics.classes
+        return {"positive_weight": torch.bincount(label, factors, minlength=classes)}
 
     def calibration(self) -> CalibrationSums:
         finite, statistics = self.fate.of_finite, self.statistics
@@ -234,6 +256,19 @@ class ScoredElements(Scored):
             **sums,
         }
 
+    def row_losses(self) -> Tensor:
+        return _finite_losses(self.terms.loss.sum(dim=1, dtype=torch.float64), self.fate)
+
+    def comparison_sums(self) -> Sums:
+        factors, targets = self.fate.factors, self.block.targets.double()
+        loss = times(factors[:, None], self.terms.loss)
+        return {
+            "positive_weight": torch.mv(targets.t(), factors),
+            # Not the rest of all weights: that difference is not 0 where all targets are 1.
+            "negative_weight": torch.mv((1 - targets).t(), factors),
+            "loss_sum": loss.sum(dim=0, dtype=torch.float64),
+        }
+
     def calibration(self) -> CalibrationSums:
         finite, block = self.fate.of_finite, self.block
         p, t = finite(block.probability).double(), finite(block.targets).double()
@@ -256,6 +291,11 @@ class ScoredElements(Scored):
             loss=self.fate.loss[at].item(),
             class_index=worst,
         )
+
+
+def _finite_losses(loss: Tensor, fate: Fate) -> Tensor:
+    usable = loss.isfinite() if fate.finite is None else loss.isfinite() & fate.finite
+    return loss.masked_fill(~usable, torch.nan)
 
 
 def summarise(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from xentcore.chunk import BlockRows, Chunk, Rows
+from xentcore.contrast import Contrast
 from xentcore.diagnostics import Evidence
 from xentcore.errors import NonFinite, pointer_to
 from xentcore.layout import Block
@@ -40,11 +41,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What is asked of every row: the specs, how to read the batch, and what to answer."""
+    """What is asked of every row: the specs, how to read the batch, and what to answer.
+
+    Attributes:
+        compare: whether the specs are also compared with each other.
+    """
 
     specs: Sequence[BoundSpec]
     options: Options
     outputs: frozenset[Output]
+    compare: bool = False
 
     @property
     def row_columns(self) -> tuple[str, ...]:
@@ -64,8 +70,12 @@ class Inquiry:
         """Return one for each spec."""
         return [self.empty_tally() for _ in self.specs]
 
-    def tally(self, chunk: Chunk, block: Block) -> tuple[list[Tally], Evidence]:
-        """Return what a block adds to each spec, and what its rows look like.
+    def empty_contrast(self) -> Contrast:
+        """Return what the specs are compared by before the first row; of none if they are not."""
+        return Contrast.empty(len(self.specs) if self.compare else 0)
+
+    def tally(self, chunk: Chunk, block: Block) -> tuple[list[Tally], Evidence, Contrast]:
+        """Return what a block adds to each spec, what its rows look like, and what compares.
 
         Raises:
             InvalidTensor: labels, weights or logits of the block that cannot be evaluated.
@@ -74,24 +84,29 @@ class Inquiry:
         evidence = Evidence()
         if self.options.input == "logits":
             evidence.see(rows.values, rows.labels.ignored)
+        found = self.score(chunk, rows)
         tallies = [
             self._tally_spec(spec, chunk, rows, unusable, scored)
-            for spec, (unusable, scored) in zip(self.specs, self._score(chunk, rows), strict=True)
+            for spec, (unusable, scored) in zip(self.specs, found, strict=True)
         ]
-        return tallies, evidence
+        if not self.compare:
+            return tallies, evidence, self.empty_contrast()
+        softmax = any(spec.family(chunk.kind) == "softmax" for spec in self.specs)
+        scored_parts = [scored for _, scored in found]
+        return tallies, evidence, Contrast.of(rows, scored_parts, softmax=softmax)
 
     def gradients(self, chunk: Chunk, block: Block, scales: Sequence[float]) -> list[Tensor]:
         """Return scale * d sum / d logits of a block for each spec, (rows, classes)."""
         rows = chunk.read(block)
         found = []
-        for scale, (_, scored) in zip(scales, self._score(chunk, rows), strict=True):
+        for scale, (_, scored) in zip(scales, self.score(chunk, rows), strict=True):
             whole = torch.zeros_like(rows.values)
             for part, score in scored:
                 whole[part.positions] = score.gradient(scale)
             found.append(whole)
         return found
 
-    def _score(
+    def score(
         self, chunk: Chunk, rows: BlockRows
     ) -> list[tuple[Tensor | None, list[tuple[Rows, Scored]]]]:
         """Return per spec which rows are not finite, and the others scored."""
@@ -114,15 +129,19 @@ class Inquiry:
     ) -> Tally:
         weights = spec.class_weights
         vector = None if weights is None else chunk.constants.vector(weights)
+        # Integer labels under softmax: the rows' columns tell all. Sums as wide as the classes, one
+        # more in each block, would cost more than the block where there are very many.
+        wide = chunk.kind != "integer" or spec.family(chunk.kind) == "sigmoid"
         summaries = []
         for part, score in scored:
             if self.options.nonfinite == "reject":
                 _refuse_infinite(chunk, rows.block, part, score)
             numbers = part.positions + rows.block.start
             hardest = self.options.hardest
-            summaries.append(
-                summarise(score, vector, self.outputs, hardest=hardest, numbers=numbers)
-            )
+            summary = summarise(score, vector, self.outputs, hardest=hardest, numbers=numbers)
+            if self.compare and wide:
+                summary.classes |= score.comparison_sums()
+            summaries.append(summary)
         tally = self.empty_tally()
         if summaries:
             tally.summary = summaries[0]

@@ -22,7 +22,9 @@ def router(exchange: Exchange, question: CompareQuestion) -> APIRouter:
         operation_id="compare",
         summary="Evaluate several variants on one batch",
         description="The logits are read once. Losses of different variants have different "
-        "units, and the answer says so for each pair.",
+        "units, and the answer says so for each pair. What can be compared stands beside it: the "
+        "loss over that of a predictor that knows the class frequencies only, each class's share "
+        "of the loss, the rank correlation of the rows' losses, and the cosine of the gradients.",
         response_class=Response,
         openapi_extra=compare_operation(),
     )

@@ -167,19 +167,66 @@ class ComparedResult(Result):
     name: str
 
 
+class ClassShare(BaseModel):
+    """Columns: the part of the sum of the loss that each class has. Null where the sum is 0."""
+
+    class_: list[int] = Field(alias="class", description="-1: all classes that are not listed.")
+    name: list[str] | None = Field(None, description="Present when class_names were given.")
+    share: Numbers
+
+
+class ComparedVariant(BaseModel):
+    """What of one variant can be compared with another's."""
+
+    name: str
+    normalised_entropy: float | None = Field(
+        description="The loss over that of a predictor that gives every row the class frequencies "
+        "of the batch: 1 is as good as knowing those only, 0 is perfect."
+    )
+    prior_sum: float | None = Field(
+        description="The sum of that predictor's loss, nats; null where there is none, or where it "
+        "is infinite."
+    )
+    undefined: (
+        Literal[
+            "no_rows",
+            "zero_weight",
+            "loss_not_finite",
+            "prior_loss_infinite",
+            "prior_loss_not_positive",
+        ]
+        | None
+    ) = Field(description="Why there is no normalised entropy.")
+    class_share: ClassShare
+
+
 class Pair(BaseModel):
-    """Whether the losses of two results can be compared."""
+    """How two results compare."""
 
     a: str
     b: str
-    comparable: bool
+    comparable: bool = Field(description="Whether their losses have the same unit.")
     reason: str | None = Field(description="Why not.")
+    rows: int = Field(
+        description="Rows that both evaluated, with a finite loss and a weight above 0."
+    )
+    spearman: float | None = Field(
+        description="Rank correlation of the losses of these rows, before sample weights; a row "
+        "of weight 2 counts as two."
+    )
+    spearman_undefined: Literal["too_few_rows", "constant_loss"] | None
+    gradient_cosine: float | None = Field(
+        description="Cosine of the angle between the gradients of the summed losses, all rows and "
+        "classes in one vector."
+    )
+    gradient_cosine_undefined: Literal["zero_gradient", "gradient_not_finite"] | None
 
 
 class CompareAnswer(BaseModel):
     """The answer of ``POST /compare``."""
 
     results: list[ComparedResult]
+    variants: list[ComparedVariant] = Field(description="In the order of the results.")
     pairs: list[Pair]
     nulls: int = Field(description="Numbers of this answer that are not finite and thus null.")
 

@@ -37,8 +37,11 @@ LENGTH_BYTES: Final = 8
 HEADER_BYTES: Final = 100_000_000  # the format's own bound
 ALIGNMENT: Final = 8
 TENSORS: Final = ("logits", "labels", "sample_weights", "class_weights")
-MOVED: Final = ("gradient", "per_sample", "per_class", "row_statistics")
+MOVED: Final = ("gradient", "per_sample", "per_class", "row_statistics", "class_share")
 """Fields of an answer that travel as tensors; whatever else holds numbers stays in the JSON."""
+
+LISTS: Final = ("results", "variants")
+"""Fields of an answer that are lists of such objects."""
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {
     "F16": TORCH_DTYPES["float16"],
@@ -161,7 +164,7 @@ def _extract(
         path = f"{prefix}{key}"
         if isinstance(value, Tensor):
             tensors[path] = value
-        elif key == "results" and isinstance(value, list):
+        elif key in LISTS and isinstance(value, list):
             rest[key] = [
                 _extract(entry, f"{path}.{index}.", tensors) for index, entry in enumerate(value)
             ]

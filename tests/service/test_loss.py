@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.service.harness import BATCH, SAFETENSORS
-from xentcore import OUTPUTS, VARIANTS, Spec, evaluate
+from xentcore import OUTPUTS, VARIANTS, Evaluation, Spec, evaluate
 
 LOGITS = torch.tensor(BATCH["logits"])
 LABELS = torch.tensor(BATCH["labels"])
@@ -199,14 +199,16 @@ def test_timings_and_ids_are_in_the_headers(client: httpx2.Client) -> None:
         assert len(made.headers["x-request-id"]) == 32
 
 
+COMPARED = [
+    {"variant": "sparse"},
+    {"variant": "focal", "name": "hard", "settings": {"gamma": 1}},
+    {"variant": "focal", "name": "again", "settings": {"gamma": 1.0}},
+    {"variant": "weighted", "settings": {"class_weights": "balanced"}},
+]
+
+
 def test_compare_reads_the_batch_once_and_says_what_compares(client: httpx2.Client) -> None:
-    variants = [
-        {"variant": "sparse"},
-        {"variant": "focal", "name": "hard", "settings": {"gamma": 1}},
-        {"variant": "focal", "name": "again", "settings": {"gamma": 1.0}},
-        {"variant": "weighted", "settings": {"class_weights": "balanced"}},
-    ]
-    document = {**BATCH, "variants": variants, "outputs": ["gradient"]}
+    document = {**BATCH, "variants": COMPARED, "outputs": ["gradient"]}
     answer = client.post("/compare", json=document).json()
     assert [each["name"] for each in answer["results"]] == ["sparse", "hard", "again", "weighted"]
     single = client.post("/loss/sparse", json={**BATCH, "outputs": ["gradient"]}).json()
@@ -214,10 +216,79 @@ def test_compare_reads_the_batch_once_and_says_what_compares(client: httpx2.Clie
     assert {"name": "sparse", **single} == answer["results"][0]
     assert len(answer["pairs"]) == 6
     comparable = [pair for pair in answer["pairs"] if pair["comparable"]]
-    assert comparable == [{"a": "hard", "b": "again", "comparable": True, "reason": None}]
+    assert [(pair["a"], pair["b"], pair["reason"]) for pair in comparable] == [
+        ("hard", "again", None)
+    ]
     assert all(
         pair["reason"] == "units differ" for pair in answer["pairs"] if pair not in comparable
     )
+
+
+def test_what_can_be_compared_is_what_the_core_says(client: httpx2.Client) -> None:
+    names = ["a", "b", "c", "d"]
+    document = {**BATCH, "variants": COMPARED[:2], "class_names": names}
+    answer = client.post("/compare", json=document).json()
+    specs = [Spec("sparse"), Spec("focal", VARIANTS["focal"].settings_type(gamma=1.0), "hard")]
+    logits = torch.tensor(BATCH["logits"], dtype=torch.float64)
+    compared = Evaluation.of(logits, LABELS, specs, compare=True).comparison()
+    variants = zip(answer["variants"], compared.variants, ["sparse", "hard"], strict=True)
+    for found, expected, name in variants:
+        share = expected.class_share["share"]
+        assert found == {
+            "name": name,
+            "normalised_entropy": expected.normalised_entropy,
+            "prior_sum": expected.prior_sum,
+            "undefined": None,
+            "class_share": {"class": [0, 1, 2, 3], "name": names, "share": share.tolist()},
+        }
+    (pair,) = compared.pairs
+    assert answer["pairs"] == [
+        {
+            "a": "sparse",
+            "b": "hard",
+            "comparable": False,
+            "reason": "units differ",
+            "rows": 2,
+            "spearman": pair.spearman,
+            "spearman_undefined": None,
+            "gradient_cosine": pair.gradient_cosine,
+            "gradient_cosine_undefined": None,
+        }
+    ]
+    assert answer["nulls"] == 0
+
+
+def test_what_cannot_be_compared_is_null_and_says_why(client: httpx2.Client) -> None:
+    document = {**BATCH, "labels": [-100, -100], "variants": COMPARED}
+    response = client.post("/compare", json=document)
+    answer = response.json()
+    assert response.status_code == 200
+    for variant in answer["variants"]:
+        assert (variant["normalised_entropy"], variant["prior_sum"]) == (None, None)
+        assert variant["undefined"] == "no_rows"
+        assert variant["class_share"]["share"] == [None] * 4
+    for pair in answer["pairs"]:
+        assert (pair["spearman"], pair["spearman_undefined"]) == (None, "too_few_rows")
+        assert (pair["gradient_cosine"], pair["gradient_cosine_undefined"]) == (
+            None,
+            "zero_gradient",
+        )
+    smooth = {**BATCH, "variants": [{"variant": "label-smoothing"}]}
+    (variant,) = client.post("/compare", json=smooth).json()["variants"]
+    assert (variant["prior_sum"], variant["undefined"]) == (None, "prior_loss_infinite")
+
+
+def test_shares_are_folded_where_asked(client: httpx2.Client) -> None:
+    document = {
+        **BATCH,
+        "variants": COMPARED[:1],
+        "per_class_limit": 1,
+        "class_names": list("abcd"),
+    }
+    (variant,) = client.post("/compare", json=document).json()["variants"]
+    shares = variant["class_share"]
+    assert (shares["class"], shares["name"]) == ([3, -1], ["d", "others"])
+    assert sum(shares["share"]) == pytest.approx(1)
 
 
 def test_compare_over_safetensors(client: httpx2.Client) -> None:
@@ -238,7 +309,19 @@ def test_compare_over_safetensors(client: httpx2.Client) -> None:
         [1] * 4,
     ]
     answer = load(post(client, "/compare", body, SAFETENSORS).content)
-    assert set(answer) == {f"results.{index}.gradient" for index in range(3)}
+    assert set(answer) == {
+        name
+        for index in range(3)
+        for name in (
+            f"results.{index}.gradient",
+            f"variants.{index}.class_share.class",
+            f"variants.{index}.class_share.share",
+        )
+    }
+    as_json = post(client, "/compare", body).json()
+    for index, variant in enumerate(as_json["variants"]):
+        shares = answer[f"variants.{index}.class_share.share"]
+        assert shares.tolist() == variant["class_share"]["share"]
 
 
 @pytest.mark.parametrize(

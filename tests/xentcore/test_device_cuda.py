@@ -123,6 +123,27 @@ def test_evaluations_of_two_devices_merge(cuda: torch.device) -> None:
     assert result.rows.total == 2 * len(logits)
 
 
+@pytest.mark.parametrize("kind", dict.fromkeys(kind for _, kind in PAIRS))
+@pytest.mark.parametrize("on_device", [False, True], ids=["from-cpu", "from-cuda"])
+def test_comparisons_agree_with_the_cpu(
+    kind: LabelKind, on_device: bool, cuda: torch.device
+) -> None:
+    logits, labels = batch(kind)
+    specs = [Spec(slug, documented(VARIANTS[slug])) for slug, taken in PAIRS if taken == kind]
+    here, there = (
+        Evaluation(specs, compare=True, device=each) for each in (torch.device("cpu"), cuda)
+    )
+    here.update(logits, labels)
+    there.update(*((logits.to(cuda), labels.to(cuda)) if on_device else (logits, labels)))
+    expected, found = here.comparison(), there.comparison()
+    for mine, theirs in zip(found.variants, expected.variants, strict=True):
+        assert mine.normalised_entropy == pytest.approx(theirs.normalised_entropy, rel=2e-6)
+        close(mine.class_share["share"], theirs.class_share["share"], rtol=1e-5)
+    for one, other in zip(found.pairs, expected.pairs, strict=True):
+        assert one.spearman == pytest.approx(other.spearman, abs=1e-4)
+        assert one.gradient_cosine == pytest.approx(other.gradient_cosine, abs=1e-5)
+
+
 def run(rows: int, device: torch.device) -> tuple[Result, int]:
     """Return the answer for many rows of 1000 classes and the most memory that was allocated."""
     logits = torch.zeros(1, 1000).expand(rows, 1000)

@@ -1,0 +1,184 @@
+"""The prior predictor: every row is given the class frequencies of the batch as probabilities.
+
+    pi_c = sum_r s_r t_rc / sum_r s_r over the evaluated rows, s sample weights, t labels as sent
+    softmax family: z_c = log pi_c; sigmoid family: x_c = log pi_c - log (1 - pi_c)
+
+Its loss, with all weights as in any loss, is what a model's loss is divided by to give normalised
+entropy (He et al., ADKDD 2014). All rows have the same logits, so it needs no more rows than there
+are different labels:
+
+- A label that is one class: one row for each class that is present, which weighs what the rows of
+  the class weigh together. They are never more than the rows of the batch.
+- Yes or no for each class: elements do not know of each other. Two rows, all yes and all no.
+- Distributions: the labels are read once more, each row with its own.
+
+All of it in blocks and in float64: rounded to float32, the logarithm of a sum would not be the same
+to twelve digits however the sum was split.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from xentcore.chunk import BlockRows, Chunk
+from xentcore.constants import Constants
+from xentcore.layout import Block, Layout
+from xentcore.options import LabelKind, Options
+from xentcore.row_statistics import times
+from xentcore.tally import Inquiry
+
+T = TypeVar("T")
+
+# An infinite loss of the prior is an answer, and its labels were read before.
+_OPTIONS: Final = Options(nonfinite="propagate", ignore_index=None)
+
+
+class EachBlock(Protocol):
+    """The loop over the blocks of a chunk."""
+
+    def __call__(self, chunk: Chunk, work: Callable[[Block], T]) -> Iterator[T]:
+        """Yield what the work makes of each block, in the order of the rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mass:
+    """What the labels of evaluated rows weigh, per class.
+
+    Attributes:
+        positive: sum of s_r * t_rc, (classes,), float64.
+        negative: sum of s_r * (1 - t_rc), the same; sigmoid family only.
+    """
+
+    positive: Tensor
+    negative: Tensor | None
+
+    @property
+    def total(self) -> float:
+        """What all labels weigh; 0 leaves the frequencies undefined."""
+        everything = self.positive if self.negative is None else self.positive + self.negative
+        return float(everything.sum())
+
+    def logits(self) -> Tensor:
+        """Return the prior's logits, (classes,); -inf where a class is absent."""
+        if self.negative is None:
+            return (self.positive / self.positive.sum()).log()
+        return self.positive.log() - self.negative.log()
+
+
+class Prior:
+    """The prior predictor of specs that are of one family and evaluated the same rows.
+
+    Args:
+        inquiry: the specs.
+        mass: of the labels of the rows.
+        kind: of the labels.
+        each_block: the loop over blocks.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        inquiry: Inquiry,
+        mass: Mass,
+        kind: LabelKind,
+        *,
+        each_block: EachBlock,
+        device: torch.device,
+    ) -> None:
+        self._inquiry = replace(inquiry, options=_OPTIONS)
+        self._mass = mass
+        self._kind = kind
+        self._each_block = each_block
+        self._logits = mass.logits()
+        self._constants = Constants(dtype=torch.float64, device=device)
+
+    def losses(self, chunks: Sequence[Chunk], evaluated: Tensor) -> list[float]:
+        """Return the sum of the prior's loss for each spec, nats; +inf where it is infinite.
+
+        Args:
+            chunks: the batch, where labels are distributions; not read otherwise.
+            evaluated: which of its rows are, (rows,), bool.
+        """
+        if self._kind == "probabilities":
+            found = self._of_distributions(chunks, evaluated)
+        elif self._kind in ("multi_hot", "binary"):
+            found = self._of_elements()
+        else:
+            found = self._of_classes()
+        totals = [0.0] * len(self._inquiry.specs)
+        for sums in found:
+            totals = [total + added for total, added in zip(totals, sums, strict=True)]
+        return totals
+
+    def _of_classes(self) -> Iterator[list[float]]:
+        present = self._mass.positive.nonzero()[:, 0]
+        labels = present
+        if self._kind == "one_hot":
+            labels = torch.zeros(len(present), len(self._logits), dtype=torch.bool)
+            labels.scatter_(1, present[:, None], True)
+        chunk = self._chunk(labels, self._mass.positive[present])
+        yield from self._each_block(chunk, lambda block: self._sums(chunk, chunk.read(block)))
+
+    def _of_elements(self) -> Iterator[list[float]]:
+        positive, negative = self._mass.positive, cast("Tensor", self._mass.negative)
+        for label, mass in ((1.0, positive), (0.0, negative)):
+            chunk = self._chunk(torch.full((1, len(positive)), label), None)
+            for columns in self._each_block(chunk, self._class_losses(chunk)):
+                yield [float(times(mass, column).sum()) for column in columns]
+
+    def _class_losses(self, chunk: Chunk) -> Callable[[Block], list[Tensor]]:
+        def read(block: Block) -> list[Tensor]:
+            found = self._inquiry.score(chunk, chunk.read(block))
+            return [parts[0][1].comparison_sums()["loss_sum"].cpu() for _, parts in found]
+
+        return read
+
+    def _of_distributions(
+        self, chunks: Sequence[Chunk], evaluated: Tensor
+    ) -> Iterator[list[float]]:
+        first = 0
+        for chunk in chunks:
+            chosen = evaluated[first : first + chunk.layout.rows]
+            first += chunk.layout.rows
+            yield from self._each_block(chunk, self._with_own_labels(chunk, chosen))
+
+    def _with_own_labels(self, chunk: Chunk, evaluated: Tensor) -> Callable[[Block], list[float]]:
+        def read(block: Block) -> list[float]:
+            rows = chunk.read(block)
+            chosen = evaluated[block.start : block.stop].nonzero()[:, 0].to(rows.values.device)
+            if not len(chosen):
+                return [0.0] * len(self._inquiry.specs)
+            rows = rows.select(chosen)
+            targets = rows.labels.values.double()
+            if rows.labels.is_index:
+                index = rows.labels.values[:, None]
+                targets = torch.zeros_like(rows.values, dtype=torch.float64).scatter_(1, index, 1.0)
+            alike = self._chunk(targets, rows.weights)
+            (whole,) = alike.layout.blocks(len(targets))
+            return self._sums(alike, alike.read(whole))
+
+        return read
+
+    def _chunk(self, labels: Tensor, weights: Tensor | None) -> Chunk:
+        """Return rows with these labels, all of which have the prior's logits."""
+        logits = self._logits.to(labels.device).expand(len(labels), -1)
+        return Chunk(
+            logits,
+            labels,
+            weights,
+            layout=Layout.of(logits.shape, 1),
+            kind=self._kind,
+            options=_OPTIONS,
+            constants=self._constants,
+            distributions=False,
+        )
+
+    def _sums(self, chunk: Chunk, rows: BlockRows) -> list[float]:
+        return [
+            sum(float(each.fate.counted_loss.sum()) for _, each in parts)
+            for _, parts in self._inquiry.score(chunk, rows)
+        ]
