@@ -5,6 +5,7 @@ import doctest
 import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import FunctionType, ModuleType
 
@@ -82,8 +83,7 @@ def test_it_computes_where_numpy_is_not_installed() -> None:
 
 @pytest.mark.parametrize("name", ["xentcore", *MODULES])
 def test_examples_in_docstrings_hold(name: str) -> None:
-    module = sys.modules[name]
-    assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(import_module(name)).failed == 0
 
 
 @pytest.mark.parametrize("name", xentcore.__all__)

@@ -10,6 +10,8 @@ from torch import Tensor
 from xentcore import softmax
 
 DTYPES: Final = (torch.float32, torch.float64)
+# The passes that are compiled for short rows too.
+SHORT: Final = ("measure", "spread", "scaled")
 # What the compiler tunes loops for; any other number of rows and classes is as right.
 _ROWS: Final = 64
 _CLASSES: Final = 1000
@@ -26,6 +28,8 @@ class Kernel:
         axes: per input, which of its axes are rows and which are classes.
         integers: the inputs that hold classes, int64.
         doubles: the inputs that are float64 whatever the dtype.
+        short: for rows so short that rows, not classes, are worked on side by side: a class's
+            logits follow each other in memory.
     """
 
     name: str
@@ -34,20 +38,25 @@ class Kernel:
     axes: tuple[str, ...]
     integers: tuple[int, ...] = ()
     doubles: tuple[int, ...] = ()
+    short: bool = False
 
     @property
     def stem(self) -> str:
         """The name of its file."""
-        return f"{self.name}-{str(self.dtype).removeprefix('torch.')}"
+        layout = "-short" if self.short else ""
+        return f"{self.name}{layout}-{str(self.dtype).removeprefix('torch.')}"
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return tensors of the shapes and dtypes that it takes."""
         extents = {"r": _ROWS, "c": _CLASSES}
+        if self.short:
+            extents = {"r": _CLASSES, "c": _ROWS // 4}
         found = []
         for place, axes in enumerate(self.axes):
             dtype = torch.float64 if place in self.doubles else self.dtype
             dtype = torch.int64 if place in self.integers else dtype
-            found.append(torch.zeros([extents[axis] for axis in axes], dtype=dtype))
+            tensor = torch.zeros([extents[axis] for axis in axes], dtype=dtype)
+            found.append(tensor.t().contiguous().t() if self.short and not place else tensor)
         return tuple(found)
 
 
@@ -56,6 +65,8 @@ def kernels() -> Iterator[Kernel]:
     for dtype in DTYPES:
         for name, function, axes, integers, doubles in _PASSES:
             yield Kernel(name, dtype, function, axes, integers, doubles)
+            if name in SHORT:
+                yield Kernel(name, dtype, function, axes, integers, doubles, short=True)
 
 
 _Entry = tuple[str, Callable[..., Any], tuple[str, ...], tuple[int, ...], tuple[int, ...]]
