@@ -33,7 +33,7 @@ from xentcore.layout import Block, Layout
 from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
 from xentcore.registry import find_variant
 from xentcore.result import Result
-from xentcore.spec import BoundSpec, Spec, about
+from xentcore.spec import BoundSpec, Spec, about, settings_of
 from xentcore.summary import State, below
 from xentcore.tally import Inquiry, Tally
 
@@ -103,7 +103,7 @@ class Evaluation:
             with about(place):
                 bound.append(BoundSpec(spec, class_counts))
                 if classes is not None:
-                    bound[-1].settings.check_classes(classes)
+                    bound[-1].check_classes(classes)
         self.inquiry = Inquiry(tuple(bound), options or Options(), frozenset(outputs))
         self.device = device
         stated = self.inquiry.options.label_kind
@@ -274,7 +274,7 @@ class Evaluation:
             kind=kind,
             options=options,
             constants=self._constants[dtype],
-            distributions=any(spec.family(kind) == "softmax" for spec in self.inquiry.specs),
+            readings={spec.reading(kind) for spec in self.inquiry.specs},
         )
         if layout.classes and self.seen.shape not in (None, _shape_beyond_first(chunk)):
             raise ShapeMismatch(
@@ -354,7 +354,10 @@ class Evaluation:
 def _same_question(mine: Inquiry, other: Inquiry) -> bool:
     def asked(inquiry: Inquiry) -> object:
         # As resolved: two batches that weigh their own classes differently do not add up.
-        specs = [(spec.name, spec.variant.slug, spec.settings) for spec in inquiry.specs]
+        specs = [
+            (spec.name, spec.variant.slug, spec.settings, spec.transformation)
+            for spec in inquiry.specs
+        ]
         return specs, inquiry.options, inquiry.outputs
 
     return asked(mine) == asked(other)
@@ -385,7 +388,7 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     """
     options = options or Options()
     counts = None
-    if any(_needs_counts(spec) for spec in specs):
+    if _need_counts(specs):
         counts = _class_counts(logits, labels, options)
     evaluation = Evaluation(
         specs,
@@ -400,9 +403,13 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     return evaluation.result()
 
 
-def _needs_counts(spec: Spec) -> bool:
-    variant = find_variant(spec.variant)
-    return spec.settings is not None and variant.needs_class_counts(spec.settings)
+def _need_counts(specs: Sequence[Spec]) -> bool:
+    needed = False
+    for place, spec in enumerate(specs):
+        with about(place):
+            variant = find_variant(spec.variant)
+            needed |= variant.needs_class_counts(settings_of(variant, spec.settings))
+    return needed
 
 
 def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]:
@@ -412,5 +419,5 @@ def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]
     kind = options.label_kind
     if kind == "auto":
         kind = decide_kind(labels, layout, options.ignore_index)
-    reader = LabelReader(kind, layout, options, dtype=torch.float64, distributions=True)
+    reader = LabelReader(kind, layout, options, dtype=torch.float64, readings={"classes"})
     return count_classes(labels, reader, layout, block_rows(layout.classes, CPU))
