@@ -209,7 +209,9 @@ class LabelReader:
         self._dtype = dtype
         self._distributions = "classes" in readings
         self._cumulative = "ranks" in readings
-        self._largest = layout.classes - (0 if set(readings) == {"ranks"} else 1)
+        # Ranks are one more than the thresholds between them, unless others read classes there.
+        self._named = "ranks" if set(readings) == {"ranks"} else "classes"
+        self._largest = layout.classes - (0 if self._named == "ranks" else 1)
         if kind != "integer" and options.ignore_index is not None and options.ignore_index >= 0:
             raise InvalidSetting(
                 f"ignore_index {options.ignore_index} is a class, and labels are {kind}: "
@@ -246,7 +248,7 @@ class LabelReader:
             wrong if ignored is None else wrong & ~ignored,
             values,
             block,
-            f"is outside 0 to {self._largest}: there are {self._largest + 1} classes, "
+            f"is outside 0 to {self._largest}: there are {self._largest + 1} {self._named}, "
             f"and ignore_index is {self._ignore_index}",
         )
         if ignored is not None:
