@@ -1,6 +1,6 @@
 """A chunk of a batch: logits, labels and weights that fit each other, read block by block."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,24 +13,27 @@ from xentcore.errors import InvalidWeight, NonFinite, ShapeMismatch, Unsupported
 from xentcore.inputs import check_probabilities, to_logits
 from xentcore.labels import LabelReader, LabelRows, check_shapes
 from xentcore.layout import Block, Layout
-from xentcore.options import Family, LabelKind, Options
+from xentcore.options import Family, LabelKind, Options, Reading
 from xentcore.row_statistics import RowStatistics, row_statistics
 from xentcore.sigmoid import Elements, elements
+from xentcore.transformation import Transformation
 
 _WEIGHTS_POINTER: Final = "/sample_weights"
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a block that share a family and a form of labels, measured.
+    """Rows of a block that share a pass and a form of labels, measured.
 
     Attributes:
-        body: what the family's pass measured.
+        body: what the pass measured.
+        largest: the largest logit of each row as the pass saw it, (rows,).
         positions: where in the block they stand, (rows,), int64.
         weights: sample weights, (rows,), float64; ``None`` for ones.
     """
 
     body: RowStatistics | Elements
+    largest: Tensor
     positions: Tensor
     weights: Tensor | None
 
@@ -65,6 +68,26 @@ class BlockRows:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class UsableRows:
+    """The rows of a block that a family can evaluate.
+
+    Attributes:
+        family: which.
+        unusable: rows that hold a NaN (softmax: or +inf) and are not ignored, (rows of the block,),
+            bool, or ``None`` for none.
+        rows: the others, their values as logits; unusable ones too under "propagate".
+        maximum: the largest logit of each, (rows,).
+        positions: where in the block they stand, (rows,), int64.
+    """
+
+    family: Family
+    unusable: Tensor | None
+    rows: BlockRows
+    maximum: Tensor
+    positions: Tensor
+
+
 class Chunk:
     """Logits with labels and weights of fitting shapes; nothing is copied, nothing is written to.
 
@@ -76,7 +99,7 @@ class Chunk:
         kind: of the labels.
         options: how to read them.
         constants: dtype and device of the arithmetic.
-        distributions: whether label distributions have to sum to 1 (softmax family).
+        readings: what the labels are about, of all who will read them.
 
     Raises:
         ShapeMismatch: shapes that do not fit each other.
@@ -93,7 +116,7 @@ class Chunk:
         kind: LabelKind,
         options: Options,
         constants: Constants,
-        distributions: bool,
+        readings: Collection[Reading],
     ) -> None:
         check_shapes(labels, layout, kind)
         self.layout = layout
@@ -106,9 +129,7 @@ class Chunk:
         self.row_shape = tuple(labels.shape) if one_each else layout.row_shape
         self._options = options
         self._logits = layout.classes_last(logits)
-        self._reader = LabelReader(
-            kind, layout, options, dtype=constants.dtype, distributions=distributions
-        )
+        self._reader = LabelReader(kind, layout, options, dtype=constants.dtype, readings=readings)
         self._labels = self._reader.view(labels)
         self._weights = None if sample_weights is None else _weights_view(sample_weights, layout)
 
@@ -144,13 +165,8 @@ class Chunk:
             )
         return weights.to(self.constants.device)
 
-    def measure(self, rows: BlockRows, family: Family) -> tuple[Tensor | None, list[Rows]]:
-        """Run a family's pass over the rows of a block that can be evaluated.
-
-        Returns:
-            which rows hold a NaN (softmax: or +inf) and are not ignored, (rows,), bool, or ``None``
-            for none; and the rows that are left, in at most two parts: those with a label, those
-            with a distribution.
+    def usable(self, rows: BlockRows, family: Family) -> UsableRows:
+        """Return the rows of a block that a family can evaluate, as logits.
 
         Raises:
             InvalidProbability: the numbers are no probabilities although stated to be.
@@ -168,7 +184,27 @@ class Chunk:
         if dropped is not None:
             positions = positions[~dropped]
             rows, maximum = rows.select(positions), maximum[positions]
-        return unusable, list(self._measured(rows, maximum, positions, family))
+        return UsableRows(family, unusable, rows, maximum, positions)
+
+    def measure(
+        self, usable: UsableRows, reading: Reading, transformation: Transformation | None
+    ) -> list[Rows]:
+        """Run the pass of the rows' family over them.
+
+        Args:
+            usable: the rows.
+            reading: what their labels are about.
+            transformation: what is done to their logits first (softmax family); ``None`` nothing.
+
+        Returns:
+            the rows in at most two parts: those with a label, those with a distribution.
+        """
+        if not len(usable.positions):
+            return []
+        if usable.family == "sigmoid":
+            block = elements(usable.rows.values, _targets(usable.rows, reading), self.constants)
+            return [Rows(block, usable.maximum, usable.positions, usable.rows.weights)]
+        return list(self._measured(usable, transformation))
 
     def _unusable(self, rows: BlockRows, maximum: Tensor, family: Family) -> Tensor | None:
         unusable = maximum.isnan() if family == "sigmoid" else ~(maximum < torch.inf)
@@ -189,26 +225,31 @@ class Chunk:
         return unusable
 
     def _measured(
-        self, rows: BlockRows, maximum: Tensor, positions: Tensor, family: Family
+        self, usable: UsableRows, transformation: Transformation | None
     ) -> Iterator[Rows]:
-        if not len(positions):
-            return
-        if family == "sigmoid":
-            block = elements(rows.values, _targets(rows), self.constants)
-            yield Rows(block, positions, rows.weights)
-            return
-        for chosen, where in _by_label_form(rows):
-            body = row_statistics(
-                chosen.values, maximum[where], chosen.labels.values, self.constants
-            )
-            yield Rows(body, positions[where], chosen.weights)
+        for chosen, where in _by_label_form(usable.rows):
+            values, maximum = chosen.values, usable.maximum[where]
+            largest = maximum
+            if transformation is not None:
+                transformed = transformation.apply(values, maximum, self.constants)
+                values, largest = transformed.shifted, transformed.largest
+                maximum = values.amax(dim=1)
+            body = row_statistics(values, maximum, chosen.labels.values, self.constants)
+            yield Rows(body, largest, usable.positions[where], chosen.weights)
 
 
-def _targets(rows: BlockRows) -> Tensor:
-    """Return targets, made of the index where labels are one: its class 1, all others 0."""
+def _targets(rows: BlockRows, reading: Reading) -> Tensor:
+    """Return targets, made of the index where labels are one.
+
+    As a class, t is 1 in its column and 0 in all others. As a rank, t is 1 in as many columns.
+    """
+    index = rows.labels.values
     if not rows.labels.is_index:
-        return rows.labels.values
-    return torch.zeros_like(rows.values).scatter_(1, rows.labels.values[:, None], 1.0)
+        return index
+    if reading == "ranks":
+        columns = torch.arange(rows.values.shape[1], device=index.device)
+        return (columns < index[:, None]).to(rows.values.dtype)
+    return torch.zeros_like(rows.values).scatter_(1, index[:, None], 1.0)
 
 
 def _by_label_form(rows: BlockRows) -> Iterator[tuple[BlockRows, Tensor | slice]]:

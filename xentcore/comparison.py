@@ -27,6 +27,7 @@ from xentcore.result import (
     NoEntropy,
     NoSpearman,
 )
+from xentcore.spec import BoundSpec
 from xentcore.tally import Inquiry, Tally
 
 
@@ -113,9 +114,9 @@ class Compared:
         )
 
     def _alike(self) -> Iterator[list[int]]:
-        """Yield specs that have a prior in common: of one family, on the same rows."""
+        """Yield specs that have a prior in common: of one family and reading, on the same rows."""
         keys = [
-            (spec.family(self.kind), group)
+            (spec.family(self.kind), self._about_ranks(spec), group)
             for spec, group in zip(self.inquiry.specs, self.columns.groups, strict=True)
         ]
         for key in dict.fromkeys(keys):
@@ -129,15 +130,20 @@ class Compared:
         if self.kind is None or not mass.total:
             return {}
         specs = tuple(self.inquiry.specs[place] for place in places)
+        # A rank says yes or no to each threshold: the prior's labels are those answers.
+        kind = "multi_hot" if self._about_ranks(specs[0]) else self.kind
         prior = Prior(
             replace(self.inquiry, specs=specs),
             mass,
-            self.kind,
+            kind,
             each_block=each_block,
             device=device,
         )
         evaluated = self.columns.evaluated[places[0]]
         return dict(zip(places, prior.losses(self.chunks, evaluated), strict=True))
+
+    def _about_ranks(self, spec: BoundSpec) -> bool:
+        return self.kind is not None and spec.reading(self.kind) == "ranks"
 
     def _mass(self, place: int) -> Mass:
         sums = self.tallies[place].summary.classes

@@ -27,6 +27,7 @@ class Constants:
         self.device = device
         self._places: Tensor | None = None
         self._vectors: dict[int, tuple[tuple[float, ...], Tensor]] = {}
+        self._exact: dict[int, tuple[tuple[float, ...], Tensor]] = {}
 
     def vector(self, values: tuple[float, ...]) -> Tensor:
         """Return the tuple as a vector of shape (classes,) in the compute dtype.
@@ -46,6 +47,14 @@ class Constants:
                 )
             # The tuple is kept too: its identity must not be given to another one meanwhile.
             known = self._vectors[id(values)] = (values, vector)
+        return known[1]
+
+    def exact(self, values: tuple[float, ...]) -> Tensor:
+        """Return the tuple as a float64 vector of shape (classes,), infinities as they are."""
+        known = self._exact.get(id(values))
+        if known is None:
+            vector = torch.tensor(values, dtype=torch.float64, device=self.device)
+            known = self._exact[id(values)] = (values, vector)
         return known[1]
 
     def places(self, classes: int) -> Tensor:

@@ -67,7 +67,7 @@ def diagnose(
             "double_softmax",
             "warning",
             "every row lies in [0, 1] and sums to 1: these look like probabilities, and softmax is "
-            f"applied to them as to logits; the loss cannot fall below {floor:.6g}. "
+            f"applied to them as to logits; cross-entropy cannot fall below {floor:.6g}. "
             "State input 'probabilities' if they are",
             evidence.rows,
         )

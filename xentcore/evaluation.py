@@ -36,7 +36,7 @@ from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
 from xentcore.passes import EAGER, Passes
 from xentcore.registry import find_variant
 from xentcore.result import Comparison, Result
-from xentcore.spec import BoundSpec, Spec, about
+from xentcore.spec import BoundSpec, Spec, about, settings_of
 from xentcore.summary import State, below
 from xentcore.tally import Inquiry, Tally
 
@@ -114,7 +114,7 @@ class Evaluation:
             with about(place):
                 bound.append(BoundSpec(spec, class_counts))
                 if classes is not None:
-                    bound[-1].settings.check_classes(classes)
+                    bound[-1].check_classes(classes)
         self.inquiry = Inquiry(
             tuple(bound), options or Options(), frozenset(outputs), compare=compare
         )
@@ -156,7 +156,7 @@ class Evaluation:
         """
         options = options or Options()
         counts = None
-        if any(_needs_counts(spec) for spec in specs):
+        if _need_counts(specs):
             counts = _class_counts(logits, labels, options)
         evaluation = cls(
             specs,
@@ -354,7 +354,7 @@ class Evaluation:
             kind=kind,
             options=options,
             constants=self._constants[dtype],
-            distributions=any(spec.family(kind) == "softmax" for spec in self.inquiry.specs),
+            readings={spec.reading(kind) for spec in self.inquiry.specs},
         )
         if layout.classes and self.seen.shape not in (None, _shape_beyond_first(chunk)):
             raise ShapeMismatch(
@@ -444,7 +444,10 @@ class Evaluation:
 def _same_question(mine: Inquiry, other: Inquiry) -> bool:
     def asked(inquiry: Inquiry) -> object:
         # As resolved: two batches that weigh their own classes differently do not add up.
-        specs = [(spec.name, spec.variant.slug, spec.settings) for spec in inquiry.specs]
+        specs = [
+            (spec.name, spec.variant.slug, spec.settings, spec.transformation)
+            for spec in inquiry.specs
+        ]
         return specs, inquiry.options, inquiry.outputs, inquiry.compare
 
     return asked(mine) == asked(other)
@@ -486,9 +489,13 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     ).result()
 
 
-def _needs_counts(spec: Spec) -> bool:
-    variant = find_variant(spec.variant)
-    return spec.settings is not None and variant.needs_class_counts(spec.settings)
+def _need_counts(specs: Sequence[Spec]) -> bool:
+    needed = False
+    for place, spec in enumerate(specs):
+        with about(place):
+            variant = find_variant(spec.variant)
+            needed |= variant.needs_class_counts(settings_of(variant, spec.settings))
+    return needed
 
 
 def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]:
@@ -498,5 +505,5 @@ def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]
     kind = options.label_kind
     if kind == "auto":
         kind = decide_kind(labels, layout, options.ignore_index)
-    reader = LabelReader(kind, layout, options, dtype=torch.float64, distributions=True)
+    reader = LabelReader(kind, layout, options, dtype=torch.float64, readings={"classes"})
     return count_classes(labels, reader, layout, block_rows(layout.classes, CPU))

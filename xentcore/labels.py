@@ -1,5 +1,6 @@
 """Labels of every kind, checked and brought to one form: an index per row, or a target each."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from xentcore.errors import (
     pointer_to,
 )
 from xentcore.layout import Block, Layout
-from xentcore.options import LabelKind, Options
+from xentcore.options import LabelKind, Options, Reading
 
 # Rows of a distribution must sum to 1 this closely; a dtype that cannot do so is given its epsilon.
 _SUM_TOLERANCE: Final = 1e-4
@@ -186,7 +187,8 @@ class LabelReader:
         layout: of the logits.
         options: for ``ignore_index``.
         dtype: of targets.
-        distributions: whether every row of targets has to sum to 1 (softmax family).
+        readings: what labels are about, of all who will read them. They must do for each: be
+            distributions where one reads classes, and cumulative where one reads ranks.
 
     Raises:
         InvalidSetting: ``ignore_index`` is a class, and labels are shaped like the logits.
@@ -199,13 +201,17 @@ class LabelReader:
         options: Options,
         *,
         dtype: torch.dtype,
-        distributions: bool,
+        readings: Collection[Reading],
     ) -> None:
         self._kind = kind
         self._layout = layout
         self._ignore_index = options.ignore_index
         self._dtype = dtype
-        self._distributions = distributions
+        self._distributions = "classes" in readings
+        self._cumulative = "ranks" in readings
+        # Ranks are one more than the thresholds between them, unless others read classes there.
+        self._named = "ranks" if set(readings) == {"ranks"} else "classes"
+        self._largest = layout.classes - (0 if self._named == "ranks" else 1)
         if kind != "integer" and options.ignore_index is not None and options.ignore_index >= 0:
             raise InvalidSetting(
                 f"ignore_index {options.ignore_index} is a class, and labels are {kind}: "
@@ -232,18 +238,17 @@ class LabelReader:
         return self._read_targets(values.reshape(-1, self._layout.classes), block)
 
     def _read_integer(self, values: Tensor, block: Block) -> LabelRows:
-        classes = self._layout.classes
         if values.dtype.is_floating_point:
             whole = (values == values.round()) & (values.abs() < _WHOLE_IN_FLOAT64)
             self._refuse(~whole, values, block, "is not a whole number: a label names one class")
         index = values.long()
         ignored = ignored_rows(values, self._ignore_index)
-        wrong = (index < 0) | (index >= classes)
+        wrong = (index < 0) | (index > self._largest)
         self._refuse(
             wrong if ignored is None else wrong & ~ignored,
             values,
             block,
-            f"is outside 0 to {classes - 1}: there are {classes} classes, "
+            f"is outside 0 to {self._largest}: there are {self._largest + 1} {self._named}, "
             f"and ignore_index is {self._ignore_index}",
         )
         if ignored is not None:
@@ -276,7 +281,22 @@ class LabelReader:
             wrong = (sums - 1).abs() > max(_SUM_TOLERANCE, epsilon)
             words = "in all, not 1: each row is a distribution"
             self._refuse_rows(wrong, ignored, block, targets, words)
+        if self._cumulative:
+            self._refuse_unordered(targets, block)
         return LabelRows(targets, ignored)
+
+    def _refuse_unordered(self, targets: Tensor, block: Block) -> None:
+        rises = (targets[:, 1:] > targets[:, :-1]).nonzero()
+        if not len(rises):
+            return
+        row, cls = rises[0].tolist()
+        position = self._layout.element_position(block.start + row, cls + 1)
+        raise InvalidLabel(
+            f"label 1 at position {position} follows a 0: columns are thresholds between ranks, "
+            "and whoever passes one has passed all before it",
+            position=position,
+            pointer=pointer_to("labels", position),
+        )
 
     def _refuse(self, wrong: Tensor, values: Tensor, block: Block, words: str) -> None:
         if not wrong.any():

@@ -8,6 +8,9 @@ import torch
 from xentcore.errors import InvalidSetting
 
 Family = Literal["softmax", "sigmoid"]
+# What a row's label is about: one decision among the classes; a yes or no of every element; or how
+# many of the columns, the thresholds between ranks, are passed.
+Reading = Literal["classes", "elements", "ranks"]
 LabelKind = Literal["integer", "one_hot", "probabilities", "multi_hot", "binary"]
 Reduction = Literal["mean", "sum", "none"]
 Normaliser = Literal["weights", "rows", "elements"]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from xentcore.chunk import BlockRows, Chunk
 from xentcore.constants import Constants
+from xentcore.gradient_dots import ScoredParts
 from xentcore.layout import Block, Layout
 from xentcore.options import LabelKind, Options
 from xentcore.row_statistics import times
@@ -132,8 +133,8 @@ class Prior:
 
     def _class_losses(self, chunk: Chunk) -> Callable[[Block], list[Tensor]]:
         def read(block: Block) -> list[Tensor]:
-            found = self._inquiry.score(chunk, chunk.read(block))
-            return [parts[0][1].comparison_sums()["loss_sum"].cpu() for _, parts in found]
+            found = self._scored(chunk, chunk.read(block))
+            return [parts[0][1].comparison_sums()["loss_sum"].cpu() for parts in found]
 
         return read
 
@@ -174,11 +175,15 @@ class Prior:
             kind=self._kind,
             options=_OPTIONS,
             constants=self._constants,
-            distributions=False,
+            readings={"elements"},  # every label of the prior is a legal one
         )
 
     def _sums(self, chunk: Chunk, rows: BlockRows) -> list[float]:
         return [
             sum(float(each.fate.counted_loss.sum()) for _, each in parts)
-            for _, parts in self._inquiry.score(chunk, rows)
+            for parts in self._scored(chunk, rows)
         ]
+
+    def _scored(self, chunk: Chunk, rows: BlockRows) -> list[ScoredParts]:
+        found = {place: parts for place, _, parts in self._inquiry.score(chunk, rows)}
+        return [found[place] for place in range(len(found))]

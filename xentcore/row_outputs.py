@@ -68,8 +68,12 @@ class RowOutputs:
         return torch.cat(parts)
 
 
-def statistics_columns(statistics: RowStatistics) -> dict[str, Tensor]:
+def statistics_columns(statistics: RowStatistics, largest: Tensor) -> dict[str, Tensor]:
     """Return the row statistics as float64 columns, (rows,).
+
+    Args:
+        statistics: rows that were measured.
+        largest: the largest of each row's logits, as the variant has them, (rows,).
 
     ``max_logit`` and ``log_partition`` = log sum exp(z - max z) add up to the log-sum-exp of the
     row; kept apart, they lose nothing to a large common offset. ``el2n`` = ||p - t||; ``rank``
@@ -77,7 +81,7 @@ def statistics_columns(statistics: RowStatistics) -> dict[str, Tensor]:
     the largest other one.
     """
     return {
-        "max_logit": statistics.maximum.double(),
+        "max_logit": largest.double(),
         "log_partition": statistics.log_partition,
         "target_probability": statistics.target_probability,
         "margin": statistics.margin,

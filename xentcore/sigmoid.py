@@ -4,7 +4,7 @@ Every element is an independent yes or no with probability ``sigma(x)``. Everyth
 ``decay = exp(-|x|)``, which cannot overflow: ``softplus(x) = max(x, 0) + log1p(decay)``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -28,6 +28,10 @@ class Elements:
     targets: Tensor
     infinite: Tensor | None
     constants: Constants
+
+    def in_float64(self) -> "Elements":
+        """Return the block in float64, for losses that cancel where p is close to t."""
+        return replace(self, logits=self.logits.double(), targets=self.targets.double())
 
     @cached_property
     def decay(self) -> Tensor:
@@ -61,10 +65,18 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class ElementTerms:
-    """A variant's loss and gradient per element, both (rows, classes) in the compute dtype."""
+    """A variant's loss and gradient per element, both (rows, classes) in the compute dtype.
+
+    Attributes:
+        loss: nats.
+        gradient: d loss / d x.
+        bounded: where an infinite logit has a finite loss although it is wrong, (rows, classes),
+            bool; ``None`` for nowhere.
+    """
 
     loss: Tensor
     gradient: Tensor
+    bounded: Tensor | None = None
 
 
 def elements(logits: Tensor, targets: Tensor, constants: Constants) -> Elements:
@@ -88,4 +100,14 @@ def restore_infinities(block: Elements, terms: ElementTerms) -> ElementTerms:
         return terms
     # Where it is right, the loss of the number that stands in for it is exactly 0.
     wrong = block.infinite & (terms.loss > 0)
-    return ElementTerms(loss=terms.loss.masked_fill(wrong, torch.inf), gradient=terms.gradient)
+    if terms.bounded is not None:
+        wrong &= ~terms.bounded
+    return replace(terms, loss=terms.loss.masked_fill(wrong, torch.inf))
+
+
+def cross_entropy(block: Elements, *, yes: "Tensor | float", no: "Tensor | float") -> ElementTerms:
+    """Return yes * softplus(-x) + no * softplus(x): cross-entropy with a weight for each side."""
+    return ElementTerms(
+        loss=no * block.softplus + yes * block.softplus_negative,
+        gradient=no * block.probability - yes * block.complement,
+    )

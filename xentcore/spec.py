@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from xentcore.errors import InvalidSetting, ShapeMismatch, XentError
-from xentcore.options import Family, LabelKind, Options, Output
+from xentcore.options import Family, LabelKind, Options, Output, Reading
 from xentcore.registry import find_variant
 from xentcore.row_statistics import RowStatistics
 from xentcore.scoring import Scored, ScoredElements, ScoredRows
@@ -43,6 +43,17 @@ class BoundSpec:
         self.asked = settings_of(self.variant, spec.settings)
         self.settings = self.variant.resolve(self.asked, class_counts)
         self.class_weights = self.variant.class_weights(self.settings)
+        self.transformation = self.variant.transformation(self.asked, class_counts)
+
+    def check_classes(self, classes: int) -> None:
+        """Check that all that is given or counted per class has one entry for each.
+
+        Raises:
+            InvalidSetting: a tuple of another length; names the setting.
+        """
+        self.settings.check_classes(classes)
+        if self.transformation is not None:
+            self.transformation.check_classes(classes)
 
     def check(self, kind: LabelKind, classes: int, outputs: Collection[Output]) -> None:
         """Check settings and labels against the batch.
@@ -52,7 +63,7 @@ class BoundSpec:
             LabelKindRefused: labels of a kind that the variant does not take.
             ShapeMismatch: softmax over one class.
         """
-        self.settings.check_classes(classes)
+        self.check_classes(classes)
         if self.family(kind) == "softmax" and classes == 1:
             raise ShapeMismatch(SOFTMAX_REFUSES_BINARY, pointer="/logits")
         self.variant.check_labels(self.settings, kind)
@@ -66,12 +77,18 @@ class BoundSpec:
         """Return the family that serves labels of this kind; before a row decided it, the usual."""
         return self.variant.family(self.settings, kind or self.variant.label_kinds[0])
 
+    def reading(self, kind: LabelKind) -> Reading:
+        """Return what labels of this kind are about."""
+        return self.variant.reading(self.settings, kind)
+
     def score(
         self, body: RowStatistics | Elements, weights: Tensor | None, options: Options
     ) -> Scored:
         """Return measured rows under this variant; sample weights ``None`` for ones."""
         if isinstance(body, RowStatistics):
             terms = self.variant.rows(body, self.settings)
+            if self.transformation is not None:
+                terms = self.transformation.to_given(terms)
             return ScoredRows.of(body, terms, weights, options.nonfinite)
         return ScoredElements.of(
             body, self.variant.elements(body, self.settings), weights, options.nonfinite

@@ -1,18 +1,19 @@
 """One block of a chunk under every spec: what it adds to the sums, and its rows' own answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from xentcore.chunk import BlockRows, Chunk, Rows
+from xentcore.chunk import BlockRows, Chunk, Rows, UsableRows
 from xentcore.contrast import Contrast
 from xentcore.diagnostics import Evidence
 from xentcore.errors import NonFinite, pointer_to
 from xentcore.layout import Block
-from xentcore.options import Options, Output
+from xentcore.options import Family, LabelKind, Options, Output, Reading
 from xentcore.row_outputs import (
     LOSS_COLUMNS,
     STATISTICS_COLUMNS,
@@ -24,6 +25,7 @@ from xentcore.row_statistics import RowStatistics
 from xentcore.scoring import Scored, summarise
 from xentcore.spec import BoundSpec
 from xentcore.summary import Summary
+from xentcore.transformation import Transformation
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class Tally:
         self.per_row.merge(other.per_row)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inquiry:
     """What is asked of every row: the specs, how to read the batch, and what to answer.
 
@@ -84,40 +86,64 @@ class Inquiry:
         evidence = Evidence()
         if self.options.input == "logits":
             evidence.see(rows.values, rows.labels.ignored)
-        found = self.score(chunk, rows)
-        tallies = [
-            self._tally_spec(spec, chunk, rows, unusable, scored)
-            for spec, (unusable, scored) in zip(self.specs, found, strict=True)
-        ]
+        tallies = self.empty_tallies()
+        compared: list[Sequence[tuple[Rows, Scored]]] = [()] * len(tallies)
+        for place, unusable, scored in self.score(chunk, rows):
+            spec = self.specs[place]
+            tallies[place] = self._tally_spec(spec, chunk, rows, unusable, scored)
+            if self.compare:
+                compared[place] = scored
         if not self.compare:
             return tallies, evidence, self.empty_contrast()
         softmax = any(spec.family(chunk.kind) == "softmax" for spec in self.specs)
-        scored_parts = [scored for _, scored in found]
-        return tallies, evidence, Contrast.of(rows, scored_parts, softmax=softmax)
+        return tallies, evidence, Contrast.of(rows, compared, softmax=softmax)
 
     def gradients(self, chunk: Chunk, block: Block, scales: Sequence[float]) -> list[Tensor]:
         """Return scale * d sum / d logits of a block for each spec, (rows, classes)."""
         rows = chunk.read(block)
-        found = []
-        for scale, (_, scored) in zip(scales, self.score(chunk, rows), strict=True):
-            whole = torch.zeros_like(rows.values)
+        found = [torch.zeros_like(rows.values) for _ in scales]
+        for place, _, scored in self.score(chunk, rows):
             for part, score in scored:
-                whole[part.positions] = score.gradient(scale)
-            found.append(whole)
+                found[place][part.positions] = score.gradient(scales[place])
         return found
+
+    @cached_property
+    def _first_alike(self) -> tuple[int, ...]:
+        """For each spec the place of the first one with an equal transformation.
+
+        Found once: to compare a million offsets for every block would cost more than the block.
+        """
+        first: dict[Transformation | None, int] = {}
+        return tuple(
+            first.setdefault(spec.transformation, place) for place, spec in enumerate(self.specs)
+        )
+
+    def _passes(self, kind: LabelKind) -> list[list[int]]:
+        """Return the places of the specs, those together that share a pass."""
+        passes: dict[tuple[Family, Reading, int], list[int]] = {}
+        for place, (spec, alike) in enumerate(zip(self.specs, self._first_alike, strict=True)):
+            key = (spec.family(kind), spec.reading(kind), alike)
+            passes.setdefault(key, []).append(place)
+        return list(passes.values())
 
     def score(
         self, chunk: Chunk, rows: BlockRows
-    ) -> list[tuple[Tensor | None, list[tuple[Rows, Scored]]]]:
-        """Return per spec which rows are not finite, and the others scored."""
-        families = [spec.family(chunk.kind) for spec in self.specs]
-        measured = {family: chunk.measure(rows, family) for family in set(families)}
-        found = []
-        for spec, family in zip(self.specs, families, strict=True):
-            unusable, parts = measured[family]
-            scored = [(part, spec.score(part.body, part.weights, self.options)) for part in parts]
-            found.append((unusable, scored))
-        return found
+    ) -> Iterator[tuple[int, Tensor | None, list[tuple[Rows, Scored]]]]:
+        """Yield the place of each spec, which rows it cannot use, and the others scored.
+
+        Pass by pass, so that what one measured is gone before the next but one begins.
+        """
+        usable: dict[Family, UsableRows] = {}
+        for places in self._passes(chunk.kind):
+            first = self.specs[places[0]]
+            family = first.family(chunk.kind)
+            if family not in usable:
+                usable[family] = chunk.usable(rows, family)
+            parts = chunk.measure(usable[family], first.reading(chunk.kind), first.transformation)
+            for place in places:
+                score = self.specs[place].score
+                scored = [(part, score(part.body, part.weights, self.options)) for part in parts]
+                yield place, usable[family].unusable, scored
 
     def _tally_spec(
         self,
@@ -176,11 +202,11 @@ def _losses(
 
 def _statistics(rows: BlockRows, scored: Sequence[tuple[Rows, Scored]]) -> dict[str, Tensor]:
     table = {name: rows.blank_column() for name in STATISTICS_COLUMNS}
-    measured = [(part.positions, part.body) for part, _ in scored]
-    for positions, body in measured:
+    for part, _ in scored:
         # Asked of the sigmoid family, they were refused at the door.
-        for name, column in statistics_columns(cast("RowStatistics", body)).items():
-            table[name][positions] = column
+        body = cast("RowStatistics", part.body)
+        for name, column in statistics_columns(body, part.largest).items():
+            table[name][part.positions] = column
     return table
 
 

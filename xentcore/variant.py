@@ -25,9 +25,10 @@ from typing import (
 )
 
 from xentcore.errors import InvalidSetting, LabelKindRefused
-from xentcore.options import Family, LabelKind
+from xentcore.options import Family, LabelKind, Reading
 from xentcore.row_statistics import RowStatistics, RowTerms
 from xentcore.sigmoid import Elements, ElementTerms
+from xentcore.transformation import Transformation
 
 
 def setting(
@@ -173,6 +174,10 @@ class Variant(ABC, Generic[S]):
         """Return the family that serves labels of this kind under these settings."""
         return self.families[0]
 
+    def reading(self, settings: S, label_kind: LabelKind) -> Reading:
+        """Return what labels of this kind are about; "ranks" go up to C, one more than columns."""
+        return "classes" if self.family(settings, label_kind) == "softmax" else "elements"
+
     def check_labels(self, settings: S, label_kind: LabelKind) -> None:  # noqa: ARG002
         """Refuse labels of a kind that this variant does not take.
 
@@ -183,19 +188,36 @@ class Variant(ABC, Generic[S]):
             raise LabelKindRefused(f"labels are {label_kind}: {self.refusals[label_kind]}")
 
     def needs_class_counts(self, settings: S) -> bool:  # noqa: ARG002
-        """Tell whether :meth:`resolve` needs the rows per class of the whole batch."""
+        """Tell whether the rows per class of the whole batch are needed.
+
+        They are given to :meth:`resolve` and :meth:`transformation`.
+        """
         return False
 
     def resolve(self, settings: S, class_counts: Sequence[int] | None) -> S:  # noqa: ARG002
         """Return settings in which nothing depends on the batch any more."""
         return settings
 
+    def transformation(
+        self,
+        settings: S,  # noqa: ARG002
+        class_counts: Sequence[int] | None,  # noqa: ARG002
+    ) -> Transformation | None:
+        """Return what is done to logits before the softmax pass; ``None`` leaves them as they are.
+
+        The pass then measures the transformed logits: predictions, probabilities, calibration and
+        row statistics are those of the model under this variant. :meth:`rows` gives the gradient
+        by the transformed logits; the chain rule is applied to its terms, not by it. What is said
+        about non-finite or doubly softmaxed logits is about those that were given.
+        """
+        return None
+
     def class_weights(self, settings: S) -> tuple[float, ...] | None:  # noqa: ARG002
         """Return the class weights that enter the ``weights`` denominator, if any."""
         return None
 
     def rows(self, statistics: RowStatistics, settings: S) -> RowTerms:
-        """Return loss and gradient terms per row (softmax family)."""
+        """Return loss and gradient terms per row (softmax family), of the logits measured."""
         raise NotImplementedError(f"{self.slug} has no softmax form")
 
     def elements(self, block: Elements, settings: S) -> ElementTerms:

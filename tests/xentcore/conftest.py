@@ -69,13 +69,18 @@ class Batch:
 
 
 @cache
-def draw(kind: str, rows: int, dtype: torch.dtype, *, seed: int = 0) -> Batch:
-    """Draw rows that are undecided, decided and overconfident in turn, with labels of a kind."""
+def draw(kind: str, rows: int, dtype: torch.dtype, *, seed: int = 0, ranks: bool = False) -> Batch:
+    """Draw rows that are undecided, decided and overconfident in turn, with labels of a kind.
+
+    Ranks: labels say how many of the columns are passed.
+    """
     generator = torch.Generator().manual_seed(seed)
     classes = 1 if kind == "binary" else CLASSES
     spread = torch.tensor([0.1, 1.0, 5.0, 20.0]).repeat(rows)[:rows, None]
     logits = (torch.randn(rows, classes, generator=generator) * spread).to(dtype)
     exact = torch.float64 if dtype == torch.float64 else torch.float32
+    if ranks:
+        return Batch(logits, *_ranks(kind, rows, classes, generator))
     index = torch.randint(classes, (rows,), generator=generator)
     one_hot = torch.nn.functional.one_hot(index, classes)
     if kind == "integer":
@@ -90,6 +95,16 @@ def draw(kind: str, rows: int, dtype: torch.dtype, *, seed: int = 0) -> Batch:
         return Batch(logits, soft, soft)
     yes = torch.randint(2, (rows, classes), generator=generator)
     return Batch(logits, yes, yes)
+
+
+def _ranks(
+    kind: str, rows: int, thresholds: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    rank = torch.randint(thresholds + 1, (rows,), generator=generator)
+    passed = torch.zeros(rows, thresholds + 1, dtype=torch.int64).scatter_(1, rank[:, None], 1)
+    # All columns before the rank, none from it on.
+    passed = 1 - passed[:, :-1].cumsum(dim=1)
+    return (rank if kind == "integer" else passed), passed
 
 
 def name_of(value: object) -> str:

@@ -136,6 +136,95 @@ def sigmoid_focal_loss(*, gamma: float, alpha: float | Sequence[float] | None = 
     return loss
 
 
+def softmax_temperature_loss(temperature: float, weights: Sequence[float] | None = None) -> RowLoss:
+    """Cross-entropy of z / T."""
+    plain = softmax_loss(weights=weights)
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        return plain([x / Decimal(temperature) for x in z], t)
+
+    return loss
+
+
+def softmax_adjusted_loss(amounts: Sequence[float], tau: float = 1.0) -> RowLoss:
+    """-sum_c t_c log(n_c^tau e^z_c / sum_k n_k^tau e^z_k); a common factor of n cancels."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        factors = [_power(Decimal(n), tau) for n in amounts]
+        mass = [n * x.exp() for n, x in zip(factors, z, strict=True)]
+        whole = _total(mass)
+        return -_total([t_c * (m / whole).ln() for t_c, m in zip(t, mass, strict=True) if t_c])
+
+    return loss
+
+
+def softmax_margin_loss(
+    counts: Sequence[int],
+    *,
+    scale: float = 30.0,
+    largest: float = 0.5,
+    weights: Sequence[float] | None = None,
+) -> RowLoss:
+    """Cross-entropy of s (z - D_y e_y), D_c in proportion to n_c^(-1/4) and at most the largest."""
+    s = Decimal(scale)
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        raw = [Decimal(n) ** Decimal("-0.25") for n in counts]
+        label = t.index(_ONE)
+        with_margin = [s * x for x in z]
+        with_margin[label] -= s * raw[label] * Decimal(largest) / max(raw)
+        surprise = _log_partition(with_margin) - with_margin[label]
+        return surprise if weights is None else Decimal(weights[label]) * surprise
+
+    return loss
+
+
+def sigmoid_asymmetric_loss(
+    *, gamma_pos: float = 0.0, gamma_neg: float = 4.0, margin: float = 0.05
+) -> RowLoss:
+    """sum_c -t (1-p)^g+ log p - (1-t) p_m^g- log(1-p_m), p_m = max(p-m, 0)."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        elements = []
+        for x, t_c in zip(z, t, strict=True):
+            p = 1 / (1 + (-x).exp())
+            p_m = max(p - Decimal(margin), Decimal(0))
+            if t_c:
+                elements.append(-t_c * _power(1 - p, gamma_pos) * p.ln())
+            if p_m:
+                elements.append(-(1 - t_c) * _power(p_m, gamma_neg) * (1 - p_m).ln())
+        return _total(elements)
+
+    return loss
+
+
+def sigmoid_quality_loss(beta: float = 2.0) -> RowLoss:
+    """sum_c -|t - p|^beta ((1-t) log(1-p) + t log p)."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        elements = []
+        for x, t_c in zip(z, t, strict=True):
+            p = 1 / (1 + (-x).exp())
+            likelihood = (1 - t_c) * (1 - p).ln() + t_c * p.ln()
+            elements.append(-_power(abs(t_c - p), beta) * likelihood)
+        return _total(elements)
+
+    return loss
+
+
+def sigmoid_rank_loss(weights: Sequence[float] | None = None) -> RowLoss:
+    """-sum_k w_k log P(y > k) over thresholds that are passed, w_k log P(y <= k) over others."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        elements = []
+        for w, x, passed in zip(_per_class(weights or 1.0, len(z)), z, t, strict=True):
+            above = x.exp() / (1 + x.exp())
+            elements.append(-w * (above if passed else 1 - above).ln())
+        return _total(elements)
+
+    return loss
+
+
 def _power(base: Decimal, exponent: float) -> Decimal:
     return base ** Decimal(exponent) if exponent else _ONE
 
@@ -218,6 +307,75 @@ def naive_sigmoid_focal(gamma: float, alpha: float | Sequence[float] | None = No
     return loss
 
 
+def naive_temperature(temperature: float, weights: Sequence[float] | None = None) -> Naive:
+    plain = naive_softmax(weights)
+    return lambda z, y: plain(z / temperature, y)
+
+
+def naive_adjusted(amounts: Sequence[float], tau: float = 1.0) -> Naive:
+    """As the source writes it: log of the prior added to the logits."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        prior = torch.tensor(amounts, dtype=z.dtype)
+        return F.cross_entropy(z + tau * (prior / prior.sum()).log(), y, reduction="none")
+
+    return loss
+
+
+def naive_margin(
+    counts: Sequence[int],
+    scale: float = 30.0,
+    largest: float = 0.5,
+    weights: Sequence[float] | None = None,
+) -> Naive:
+    """As the source writes it: the margin taken off the label's logit, all times the scale."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        margins = torch.tensor(counts, dtype=torch.float64).pow(-0.25)
+        margins = (margins * (largest / margins.max())).to(z.dtype)
+        index = y if y.ndim == 1 else y.argmax(1)
+        off = F.one_hot(index, z.shape[1]) * margins
+        w = None if weights is None else torch.tensor(weights, dtype=z.dtype)
+        return F.cross_entropy(scale * (z - off), index, weight=w, reduction="none")
+
+    return loss
+
+
+def naive_asymmetric(gamma_pos: float = 0.0, gamma_neg: float = 4.0, margin: float = 0.05) -> Naive:
+    """As the source writes it: probabilities, a clamp, two logarithms."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim < z.ndim else y
+        p = z.sigmoid()
+        kept = (1 - p + margin).clamp(max=1)
+        positive = t * (1 - p) ** gamma_pos * p.log()
+        return -(positive + (1 - t) * (1 - kept) ** gamma_neg * kept.log()).sum(1)
+
+    return loss
+
+
+def naive_quality(beta: float = 2.0) -> Naive:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim < z.ndim else y
+        bce = F.binary_cross_entropy_with_logits(z, t, reduction="none")
+        return ((t - z.sigmoid()).abs() ** beta * bce).sum(1)
+
+    return loss
+
+
+def naive_ranks(weights: Sequence[float] | None = None) -> Naive:
+    """As the source writes it, with log sigma and log sigma - x."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = (y[:, None] > torch.arange(z.shape[1])).to(z.dtype) if y.ndim < z.ndim else y
+        log_p = F.logsigmoid(z)
+        elements = log_p * t + (log_p - z) * (1 - t)
+        w = 1.0 if weights is None else torch.tensor(weights, dtype=z.dtype)
+        return -(elements * w).sum(1)
+
+    return loss
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """A variant with settings, for rows of five classes (one for ``binary`` labels).
@@ -230,6 +388,7 @@ class Case:
         naive: of rows, as written by hand in the logits' dtype.
         settings: of the variant.
         weights: class weights of the ``weights`` denominator.
+        ranks: whether labels are about thresholds passed: integers up to the number of columns.
     """
 
     name: str
@@ -239,6 +398,7 @@ class Case:
     naive: Naive
     settings: Mapping[str, object] = field(default_factory=dict)
     weights: tuple[float, ...] | None = None
+    ranks: bool = False
 
     @property
     def spec(self) -> Spec:
@@ -250,6 +410,7 @@ CLASSES = 5
 WEIGHTS = (0.5, 1.0, 0.3, 2.0, 4.0)
 ALPHAS = (0.25, 0.5, 0.9, 0.0, 1.0)
 COUNTS = (10, 3, 1, 200, 7)
+PRIOR = (0.5, 1e-4, 0.05, 0.4, 0.0499)
 _BALANCED = balanced(COUNTS)
 _EFFECTIVE = effective_number(COUNTS, 0.999)
 _UNWEIGHTED = effective_number(COUNTS, 0.0)
@@ -456,5 +617,179 @@ CASES = (
         settings={"alpha": ALPHAS, "activation": "sigmoid"},
         loss=sigmoid_focal_loss(gamma=2.0, alpha=ALPHAS),
         naive=naive_sigmoid_focal(2.0, ALPHAS),
+    ),
+    Case(
+        name="temperature",
+        slug="temperature",
+        labels=_SOFTMAX,
+        settings={"temperature": 1.5},
+        loss=softmax_temperature_loss(1.5),
+        naive=naive_temperature(1.5),
+    ),
+    Case(
+        name="temperature-1",
+        slug="temperature",
+        labels=_SOFTMAX,
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="temperature-0.07-weights",
+        slug="temperature",
+        labels=_SOFTMAX,
+        settings={"temperature": 0.07, "class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_temperature_loss(0.07, WEIGHTS),
+        naive=naive_temperature(0.07, WEIGHTS),
+    ),
+    Case(
+        name="temperature-100",
+        slug="temperature",
+        labels=_SOFTMAX,
+        settings={"temperature": 100.0},
+        loss=softmax_temperature_loss(100.0),
+        naive=naive_temperature(100.0),
+    ),
+    Case(
+        name="logit-adjusted-prior",
+        slug="logit-adjusted",
+        labels=_SOFTMAX,
+        settings={"class_prior": PRIOR},
+        loss=softmax_adjusted_loss(PRIOR),
+        naive=naive_adjusted(PRIOR),
+    ),
+    Case(
+        name="logit-adjusted-counts-tau-2.5",
+        slug="logit-adjusted",
+        labels=_SOFTMAX,
+        settings={"class_counts": COUNTS, "tau": 2.5},
+        loss=softmax_adjusted_loss(COUNTS, 2.5),
+        naive=naive_adjusted(COUNTS, 2.5),
+    ),
+    Case(
+        name="logit-adjusted-tau-0",
+        slug="logit-adjusted",
+        labels=_SOFTMAX,
+        settings={"class_counts": COUNTS, "tau": 0.0},
+        loss=softmax_loss(),
+        naive=naive_softmax(),
+    ),
+    Case(
+        name="balanced-softmax",
+        slug="balanced-softmax",
+        labels=_SOFTMAX,
+        settings={"class_counts": COUNTS},
+        loss=softmax_adjusted_loss(COUNTS),
+        naive=naive_adjusted(COUNTS),
+    ),
+    Case(
+        name="ldam",
+        slug="ldam",
+        labels=("integer", "one_hot"),
+        settings={"class_counts": COUNTS},
+        loss=softmax_margin_loss(COUNTS),
+        naive=naive_margin(COUNTS),
+    ),
+    Case(
+        name="ldam-scale-1-margin-20-weights",
+        slug="ldam",
+        labels=("integer", "one_hot"),
+        settings={
+            "class_counts": COUNTS,
+            "scale": 1.0,
+            "max_margin": 20.0,
+            "class_weights": WEIGHTS,
+        },
+        weights=WEIGHTS,
+        loss=softmax_margin_loss(COUNTS, scale=1.0, largest=20.0, weights=WEIGHTS),
+        naive=naive_margin(COUNTS, 1.0, 20.0, WEIGHTS),
+    ),
+    Case(
+        name="asymmetric",
+        slug="asymmetric",
+        labels=_SIGMOID,
+        loss=sigmoid_asymmetric_loss(),
+        naive=naive_asymmetric(),
+    ),
+    Case(
+        name="asymmetric-without-margin",
+        slug="asymmetric",
+        labels=_SIGMOID,
+        settings={"gamma_pos": 1.0, "gamma_neg": 2.5, "margin": 0.0},
+        loss=sigmoid_asymmetric_loss(gamma_pos=1.0, gamma_neg=2.5, margin=0.0),
+        naive=naive_asymmetric(1.0, 2.5, 0.0),
+    ),
+    Case(
+        name="asymmetric-gamma-below-1",
+        slug="asymmetric",
+        labels=_SIGMOID,
+        settings={"gamma_pos": 0.5, "gamma_neg": 0.3, "margin": 0.2},
+        loss=sigmoid_asymmetric_loss(gamma_pos=0.5, gamma_neg=0.3, margin=0.2),
+        naive=naive_asymmetric(0.5, 0.3, 0.2),
+    ),
+    Case(
+        name="asymmetric-gamma-0",
+        slug="asymmetric",
+        labels=_SIGMOID,
+        settings={"gamma_neg": 0.0, "margin": 0.0},
+        loss=sigmoid_loss(),
+        naive=naive_sigmoid(),
+    ),
+    Case(
+        name="asymmetric-tiny-margin",
+        slug="asymmetric",
+        labels=_SIGMOID,
+        settings={"gamma_neg": 0.0, "margin": 1e-6},
+        loss=sigmoid_asymmetric_loss(gamma_neg=0.0, margin=1e-6),
+        naive=naive_asymmetric(0.0, 0.0, 1e-6),
+    ),
+    Case(
+        name="quality-focal",
+        slug="quality-focal",
+        labels=_SIGMOID,
+        loss=sigmoid_quality_loss(),
+        naive=naive_quality(),
+    ),
+    Case(
+        name="quality-focal-beta-0.5",
+        slug="quality-focal",
+        labels=_SIGMOID,
+        settings={"beta": 0.5},
+        loss=sigmoid_quality_loss(0.5),
+        naive=naive_quality(0.5),
+    ),
+    Case(
+        name="quality-focal-beta-1.7",
+        slug="quality-focal",
+        labels=_SIGMOID,
+        settings={"beta": 1.7},
+        loss=sigmoid_quality_loss(1.7),
+        naive=naive_quality(1.7),
+    ),
+    Case(
+        name="quality-focal-beta-0",
+        slug="quality-focal",
+        labels=_SIGMOID,
+        settings={"beta": 0.0},
+        loss=sigmoid_loss(),
+        naive=naive_sigmoid(),
+    ),
+    Case(
+        name="ordinal",
+        slug="ordinal",
+        labels=("integer", "multi_hot", "binary"),
+        ranks=True,
+        loss=sigmoid_rank_loss(),
+        naive=naive_ranks(),
+    ),
+    Case(
+        name="ordinal-weights",
+        slug="ordinal",
+        labels=("integer", "multi_hot"),
+        settings={"class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        ranks=True,
+        loss=sigmoid_rank_loss(WEIGHTS),
+        naive=naive_ranks(WEIGHTS),
     ),
 )

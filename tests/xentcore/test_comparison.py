@@ -17,6 +17,7 @@ from tests.xentcore.test_laws import (
     make_labels,
     make_weights,
     one_thread,
+    readings,
     some_settings,
 )
 from xentcore import (
@@ -110,7 +111,8 @@ def draw(
     classes = 1 if kind == "binary" else 6
     logits = 3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
     logits = (2 * logits).round() / 2
-    labels = make_labels(kind, rows, classes, generator)
+    about = readings([spec.variant for spec in all_specs(kind, classes)], kind)
+    labels = make_labels(kind, rows, classes, generator, about)
     if odd:
         logits[torch.rand(logits.shape, generator=generator) < 0.05] = -torch.inf
         logits[3, 0], logits[4, 0] = torch.nan, torch.inf
@@ -149,6 +151,8 @@ def prior_by_hand(batch: Batch, place: int, result: Result) -> float:
     kind = batch.options.label_kind
     assert kind != "auto"
     targets = as_targets(labels, kind, batch.logits.shape[1])
+    if kind == "integer" and "ranks" in readings([batch.specs[place].variant], kind):
+        targets = (labels[:, None] > torch.arange(batch.logits.shape[1])).double()
     shares = (targets * weights[:, None]).sum(dim=0) / weights.sum()
     if result.family == "softmax":
         logits = shares.log() - shares.sum().log()
@@ -349,8 +353,8 @@ def test_gradients_of_different_logits_are_multiplied_as_they_are() -> None:
     for scale in (1.0, 0.5):
         chunk = evaluation._admit(scale * logits, labels, None)
         (block,) = chunk.layout.blocks(8)
-        found = evaluation.inquiry.score(chunk, chunk.read(block))
-        scored += [parts for _, parts in found]
+        found = {p: parts for p, _, parts in evaluation.inquiry.score(chunk, chunk.read(block))}
+        scored += [found[place] for place in sorted(found)]
     gradients = torch.stack([parts[0][1].gradient(1.0).flatten() for parts in scored])
     torch.testing.assert_close(gradient_dots(scored, logits), gradients @ gradients.t())
 

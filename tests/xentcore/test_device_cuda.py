@@ -81,6 +81,8 @@ def test_cuda_agrees_with_the_cpu(
 ) -> None:
     settings = documented(VARIANTS[slug])
     logits, labels = batch(kind)
+    if kind == "multi_hot" and VARIANTS[slug].reading(settings, kind) == "ranks":
+        labels = labels.cumprod(dim=1)
     outputs = outputs_of(VARIANTS[slug].family(settings, kind))
     asked: dict[str, Any] = {"outputs": outputs, "options": Options(label_kind=kind)}
     (expected,) = evaluate(logits, labels, [Spec(slug, settings)], **asked)

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from tests.xentcore.conftest import ask, assert_exact, draw, name_of, spec
-from tests.xentcore.oracle import CASES, Case, gradients, losses, sigmoid_loss, softmax_focal_loss
+from tests.xentcore.oracle import (
+    CASES,
+    Case,
+    RowLoss,
+    gradients,
+    losses,
+    sigmoid_loss,
+    softmax_adjusted_loss,
+    softmax_focal_loss,
+    softmax_margin_loss,
+)
 from xentcore import OUTPUTS, InvalidSetting, NonFinite, Options, Output, Result, Spec
 from xentcore.options import NonFinitePolicy
 
@@ -23,12 +33,20 @@ SOFTMAX = [
     pytest.param(spec("label-smoothing", spread="others", smoothing=0.9), id="smoothing-others"),
     pytest.param(spec("focal"), id="focal"),
     pytest.param(spec("focal", gamma=0.5, alpha=(0.5, 1.0, 2.0)), id="focal-alpha"),
+    pytest.param(spec("temperature", temperature=0.3), id="temperature"),
+    pytest.param(spec("logit-adjusted", class_prior=(0.7, 0.2, 0.1)), id="logit-adjusted"),
+    pytest.param(spec("balanced-softmax", class_counts=(90, 9, 1)), id="balanced-softmax"),
+    pytest.param(spec("ldam", class_counts=(90, 9, 1)), id="ldam"),
 ]
 SIGMOID = [
     pytest.param(spec("binary"), id="binary"),
     pytest.param(spec("binary", positive_weights=3.0), id="binary-positive"),
     pytest.param(spec("focal", activation="sigmoid"), id="focal"),
     pytest.param(spec("focal", activation="sigmoid", gamma=0.5, alpha=0.25), id="focal-alpha"),
+    # With a margin the loss of a negative is finite at +inf: see the tests of infinity below.
+    pytest.param(spec("asymmetric", gamma_pos=0.5, margin=0.0), id="asymmetric"),
+    pytest.param(spec("quality-focal"), id="quality-focal"),
+    pytest.param(spec("quality-focal", beta=0.5), id="quality-focal-0.5"),
 ]
 POLICIES: tuple[NonFinitePolicy, ...] = ("exclude", "reject", "propagate")
 # Rows 0 and 2 are ordinary; what a test is about stands between them.
@@ -124,7 +142,7 @@ SOFTMAX_CASES = [
 def test_a_common_offset_changes_nothing(
     case: Case, kind: str, offset: float, dtype: torch.dtype, step: float
 ) -> None:
-    batch = draw(kind, 12, dtype)
+    batch = draw(kind, 12, dtype, ranks=case.ranks)
     logits = (batch.logits.double() / step).round() * step
     moved = (logits + offset).to(dtype)
     assert torch.equal(moved.double() - offset, logits)  # nothing was rounded
@@ -463,7 +481,7 @@ def test_weightless_labels_leave_no_mean_although_other_classes_weigh() -> None:
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in CASES])
 def test_sample_weights_of_zero_everywhere_leave_no_mean(case: Case) -> None:
-    batch = draw(case.labels[0], 4, torch.float32)
+    batch = draw(case.labels[0], 4, torch.float32, ranks=case.ranks)
     options = Options(normaliser="weights")
     result = ask(
         case.spec,
@@ -636,7 +654,202 @@ def test_a_tiny_gradient_keeps_all_its_digits_in_float32(gap: float) -> None:
     assert gradient_of(result)[0].tolist() == pytest.approx([-2 * p, p, p], rel=5e-7, abs=0)
 
 
+# Temperature
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=name_of)
+@pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1e3, 1e30, 1e300])
+def test_an_extreme_temperature_overflows_nowhere(temperature: float, dtype: torch.dtype) -> None:
+    rows = [[3e38, 3e38, -3e38], [0.0, 1.0, 2.0], [5.0, 5.0, 5.0]]
+    logits = torch.tensor(rows, dtype=dtype)
+    asked, labels = spec("temperature", temperature=temperature), torch.tensor([0, 2, 1])
+    options = Options(reduction="sum", gradient_dtype=torch.float64)
+    result = ask(asked, logits, labels, outputs=set(OUTPUTS), options=options)
+    # The labels are the largest of their rows.
+    shares = [[math.exp((z - max(row)) / temperature) for z in row] for row in rows]
+    expected = torch.tensor([math.log(sum(row)) for row in shares], dtype=torch.float64)
+    assert_exact(per_sample_of(result), expected, dtype)
+    gradient = gradient_of(result)
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(
+        gradient[2] * temperature,
+        torch.tensor([1 / 3, -2 / 3, 1 / 3], dtype=torch.float64),
+        rtol=2e-6,
+        # Below the smallest float32 there is nothing left of 1/T.
+        atol=1.0 if temperature > 1e40 and dtype == torch.float32 else 0.0,
+    )
+
+
+def test_a_loss_that_float32_cannot_hold_counts_as_infinite() -> None:
+    asked, labels = spec("temperature", temperature=1e-30), torch.tensor([0])
+    assert ask(asked, torch.tensor([[0.0, 1e9]]), labels).rows.infinite == 1
+    doubled = ask(asked, torch.tensor([[0.0, 1e9]], dtype=torch.float64), labels)
+    assert doubled.loss == pytest.approx(1e39)
+
+
+# Priors and margins
+
+
+@pytest.mark.parametrize("offset", [0.0, 3e7])
+@pytest.mark.parametrize(
+    ("asked", "oracle"),
+    [
+        (spec("logit-adjusted", class_prior=(1e-9, 1.0)), softmax_adjusted_loss((1e-9, 1.0))),
+        (spec("balanced-softmax", class_counts=(3, 7)), softmax_adjusted_loss((3, 7))),
+        (
+            spec("logit-adjusted", tau=3.0, class_counts=(1, 10**9)),
+            softmax_adjusted_loss((1, 10**9), 3.0),
+        ),
+        (spec("ldam", class_counts=(1, 16)), softmax_margin_loss((1, 16))),
+        (
+            spec("ldam", class_counts=(1, 16), scale=2.0, max_margin=30.0),
+            softmax_margin_loss((1, 16), scale=2.0, largest=30.0),
+        ),
+    ],
+    ids=name_of,
+)
+def test_an_offset_loses_nothing_of_what_the_inputs_hold(
+    asked: Spec, oracle: RowLoss, offset: float
+) -> None:
+    # Differences that a prior or a margin all but cancels, where float32 would keep few digits.
+    gaps = torch.arange(-64.0, 72.0, 4.0)
+    logits = torch.stack([gaps, torch.zeros_like(gaps)], dim=1) + offset
+    labels = torch.arange(len(gaps)) % 2
+    targets = torch.nn.functional.one_hot(labels, 2)
+    options = Options(reduction="sum", gradient_dtype=torch.float64)
+    result = ask(asked, logits, labels, outputs={"per_sample", "gradient"}, options=options)
+    assert_exact(per_sample_of(result), losses(oracle, logits, targets), torch.float32)
+    assert_exact(gradient_of(result), gradients(oracle, logits, targets), torch.float32)
+
+
+@pytest.mark.parametrize(
+    "asked", [spec("logit-adjusted"), spec("balanced-softmax")], ids=lambda asked: asked.variant
+)
+def test_a_class_that_the_batch_does_not_hold_has_no_probability(asked: Spec) -> None:
+    logits = torch.tensor([[0.0, 1.0, 9.0], [1.0, 0.5, 9.0], [2.0, 0.5, 9.0]])
+    labels = torch.tensor([0, 1, 0])
+    result = ask(asked, logits, labels, outputs={"gradient", "per_class", "per_sample"})
+    assert gradient_of(result)[:, 2].tolist() == [0, 0, 0]
+    assert column(result, "predicted")[2].item() == 0
+    two = spec("balanced-softmax", class_counts=(2, 1))
+    options = Options(reduction="none")
+    expected = per_sample_of(ask(two, logits[:, :2], labels, options=options))
+    assert torch.equal(per_sample_of(result), expected)
+
+
+@pytest.mark.parametrize(
+    "asked", [spec("logit-adjusted"), spec("balanced-softmax")], ids=lambda asked: asked.variant
+)
+def test_mass_on_a_class_that_the_batch_does_not_hold_is_infinite(asked: Spec) -> None:
+    # Class 2 is in no row the most probable: it counts as absent.
+    labels = torch.tensor([[0.6, 0.1, 0.3], [0.2, 0.8, 0.0]])
+    logits = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.5, 0.0]])
+    result = ask(asked, logits, labels)
+    assert (result.rows.infinite, result.rows.evaluated) == (1, 1)
+    assert "infinite_loss" in codes(result)
+
+
+def test_a_row_with_nothing_but_absent_classes_is_infinite() -> None:
+    logits = torch.tensor([[-INF, 1.0], [0.5, 1.0]])
+    asked = spec("balanced-softmax")
+    result = ask(asked, logits, torch.tensor([0, 0]), outputs=set(OUTPUTS))
+    assert (result.rows.infinite, result.rows.evaluated) == (1, 1)
+    assert result.row_statistics is not None
+    assert result.row_statistics["max_logit"].tolist() == [-INF, 0.5]
+    assert gradient_of(result).tolist() == [[0, 0], [0, 0]]
+
+
+def test_without_tau_not_even_an_absent_class_is_adjusted() -> None:
+    logits, labels = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0])
+    plain = ask(spec("sparse"), logits, labels)
+    assert ask(spec("logit-adjusted", tau=0.0), logits, labels).loss == plain.loss
+
+
+def test_priors_may_be_as_far_apart_as_float64_reaches() -> None:
+    asked = spec("logit-adjusted", class_prior=(1e308, 1e308, 5e-324))
+    result = ask(asked, torch.tensor([[0.0, 0.0, 1456.0]]), torch.tensor([0]))
+    third = math.exp(1456 + math.log(5e-324) - math.log(1e308))
+    assert result.loss == pytest.approx(math.log(2 + third), rel=2e-6)
+
+
+def test_a_label_far_ahead_of_its_margin_loses_nothing_and_one_far_behind_all() -> None:
+    asked = spec("ldam", class_counts=(1, 1), scale=120.0)
+    result = ask(asked, torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
+    assert result.reduction.sum == 120 * 9.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=name_of)
+def test_a_lead_at_the_end_of_the_arithmetic_leaves_no_nan(dtype: torch.dtype) -> None:
+    # Probabilities that are just not 0, as 5e-324 is, and just 0.
+    gaps = torch.arange(2.8, 25.0, 0.05, dtype=dtype)
+    logits = torch.stack([gaps, torch.zeros_like(gaps), -gaps], dim=1)
+    labels = torch.zeros(len(gaps), dtype=torch.int64)
+    result = ask(spec("ldam"), logits, labels, outputs={"gradient", "per_sample", "per_class"})
+    assert gradient_of(result).isfinite().all()
+    assert (per_sample_of(result).diff() <= 0).all()
+    assert column(result, "gradient_sum").isfinite().all()
+
+
 # Sigmoid at infinity
+
+
+def test_a_margin_bounds_the_loss_of_a_negative_even_at_infinity() -> None:
+    asked, outputs = spec("asymmetric"), {*OUTPUTS} - {"row_statistics"}
+    logits = torch.tensor([[INF, 3.4e38, 200.0], [-INF, 0.0, 0.0]])
+    result = ask(asked, logits, torch.tensor([[0, 0, 0], [1, 0, 0]]), outputs=outputs)
+    bound = 0.95**4 * -math.log(0.05)
+    assert per_sample_of(result).tolist() == [pytest.approx(3 * bound, rel=2e-6), INF]
+    assert gradient_of(result)[0].tolist() == [0, 0, 0]
+    assert (result.rows.infinite, result.rows.evaluated) == (1, 1)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 4.0])
+@pytest.mark.parametrize("margin", [0.0, 1e-300, 1e-45, 1e-6, 0.05, 0.9])
+def test_asymmetric_is_finite_wherever_its_logits_are(gamma: float, margin: float) -> None:
+    steps = [0.0, 1e-40, 1e-3, 3.0, 17.0, 88.0, 104.0, 1e4, 3.4e38]
+    logits = torch.tensor([[sign * x for sign in (1, -1)] for x in steps])
+    asked = spec("asymmetric", gamma_pos=gamma, gamma_neg=gamma, margin=margin)
+    for target in (0, 1):
+        labels = torch.full(logits.shape, target)
+        options = Options(reduction="none", label_kind="multi_hot")
+        result = ask(asked, logits, labels, outputs={"gradient"}, options=options)
+        assert gradient_of(result).isfinite().all()
+        assert per_sample_of(result).isfinite().all()
+        bound = INF if target or not margin else -math.log(margin)
+        assert (per_sample_of(result) <= 2 * bound * (1 + 1e-6)).all()
+
+
+def test_asymmetric_ignores_what_its_margin_covers() -> None:
+    p = torch.tensor([0.01, 0.049, 0.0501, 0.5])
+    asked = spec("asymmetric", gamma_neg=0.0)
+    result = ask(asked, p.logit(), torch.zeros(4), outputs={"gradient", "per_sample"})
+    assert (per_sample_of(result) > 0).tolist() == [False, False, True, True]
+    assert (gradient_of(result) > 0).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
+def test_quality_focal_at_its_target_has_no_slope(beta: float) -> None:
+    asked, labels = spec("quality-focal", beta=beta), torch.full((2, 2), 0.5)
+    result = ask(asked, torch.zeros(2, 2), labels, outputs={"gradient"})
+    assert gradient_of(result).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["multi_hot", "integer", "one_hot"])
+def test_quality_focal_of_hard_labels_is_focal(kind: str) -> None:
+    batch = draw(kind, 24, torch.float64)
+    outputs: set[Output] = {"per_sample", "gradient"}
+    found = ask(spec("quality-focal"), batch.logits, batch.labels, outputs=outputs)
+    focal = ask(spec("focal", activation="sigmoid"), batch.logits, batch.labels, outputs=outputs)
+    assert_exact(per_sample_of(found), per_sample_of(focal), torch.float64)
+    assert_exact(gradient_of(found), gradient_of(focal), torch.float64)
+
+
+def test_a_rank_above_an_infinite_threshold() -> None:
+    logits = torch.tensor([[INF, -INF], [INF, -INF], [INF, -INF]])
+    labels = torch.tensor([1, 0, 2])
+    result = ask(spec("ordinal"), logits, labels, outputs={"gradient", "per_sample"})
+    assert per_sample_of(result).tolist() == [0, INF, INF]
+    assert gradient_of(result).tolist() == [[0, 0]] * 3
 
 
 @pytest.mark.parametrize("asked", SIGMOID)

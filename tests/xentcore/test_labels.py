@@ -393,6 +393,77 @@ def test_sparse_and_categorical_name_each_other(slug: str, labels: Tensor, way_o
         ask(slug, labels)
 
 
+# --- ranks ---------------------------------------------------------------------------------------
+
+
+def test_ranks_are_one_more_than_their_thresholds() -> None:
+    passed = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    by_rank = ask("ordinal", torch.tensor([0, 4, 2, 1]))
+    by_threshold = ask("ordinal", passed)
+    assert (by_rank.label_kind, by_threshold.label_kind) == ("integer", "multi_hot")
+    assert by_rank.loss == by_threshold.loss == ask("binary", passed).loss
+
+
+def test_a_rank_above_all_ranks_is_named() -> None:
+    with pytest.raises(InvalidLabel, match=r"label 5 .* outside 0 to 4: there are 5 ranks") as e:
+        ask("ordinal", torch.tensor([0, 4, 5, 1]))
+    assert (e.value.position, e.value.pointer) == ((2,), "/labels/2")
+
+
+def test_the_top_rank_is_no_class_of_another_variant() -> None:
+    specs = [Spec("ordinal"), Spec("sparse")]
+    together = evaluate(logits(), torch.tensor(INDEX), specs)
+    assert together[0].loss == ask("ordinal", torch.tensor(INDEX)).loss
+    with pytest.raises(InvalidLabel, match=r"label 4 .* outside 0 to 3: there are 4 classes"):
+        evaluate(logits(), torch.tensor([0, 4, 2, 1]), specs)
+
+
+@pytest.mark.parametrize("class_axis", [1, 0])
+def test_a_threshold_passed_behind_one_that_is_not_is_named(class_axis: int) -> None:
+    passed = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0], [1, 0, 1, 1], [0, 1, 0, 0]])
+    options = Options(label_kind="multi_hot", class_axis=class_axis)
+    labels, values = (x.movedim(-1, class_axis) for x in (passed, logits()))
+    with pytest.raises(InvalidLabel, match=r"follows a 0: columns are thresholds") as caught:
+        evaluate(values, labels, [Spec("binary"), Spec("ordinal")], options=options)
+    assert caught.value.position == ((2, 2) if class_axis else (2, 2)[::-1])
+
+
+def test_ignored_ranks_may_be_anything() -> None:
+    labels = torch.tensor([[1, 1, 0, 0], [-100] * 4, [-100] * 4, [0, 0, 0, 0]])
+    by_threshold = ask("ordinal", labels, options=stated("multi_hot"))
+    assert by_threshold.rows.ignored == 2
+    assert by_threshold.loss == ask("ordinal", torch.tensor([2, -100, -100, 0])).loss
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+@pytest.mark.parametrize("options", [stated("integer"), stated("binary"), Options()])
+def test_two_ranks_have_one_threshold(shape: tuple[int, ...], options: Options) -> None:
+    values, labels = logits(*shape), torch.tensor([0, 1, 1, 0])
+    found = ask("ordinal", labels, values, options)
+    assert found.loss == ask("binary", labels, values, stated("binary")).loss
+    assert found.classes == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "way_out"),
+    [(ONE_HOT, "state label_kind 'multi_hot'"), (torch.full((4, 4), 0.5), "use /loss/binary")],
+)
+def test_ranks_that_look_like_something_else_name_the_way_out(labels: Tensor, way_out: str) -> None:
+    with pytest.raises(LabelKindRefused, match=way_out):
+        ask("ordinal", labels)
+    first_only = torch.tensor([[1, 0, 0, 0]] * 4)
+    found = ask("ordinal", first_only, options=stated("multi_hot"))
+    assert found.loss == ask("ordinal", torch.ones(4)).loss
+
+
+# --- kinds and specs -----------------------------------------------------------------------------
+
+
+def test_a_margin_of_a_distribution_is_refused() -> None:
+    with pytest.raises(LabelKindRefused, match="a distribution has several: use /loss/logit-adj"):
+        ask("ldam", torch.full((4, 4), 0.25))
+
+
 def test_a_refusal_names_the_spec_it_is_about() -> None:
     with pytest.raises(LabelKindRefused) as caught:
         evaluate(logits(), torch.tensor(INDEX), [Spec("sparse"), Spec("categorical")])

@@ -6,7 +6,7 @@ here without a change to this file.
 
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
@@ -33,7 +33,7 @@ from xentcore import (
     Settings,
     Spec,
 )
-from xentcore.options import InputKind
+from xentcore.options import InputKind, Reading
 
 IGNORED = -100
 HARD_KINDS: tuple[LabelKind, ...] = ("integer", "one_hot", "probabilities")
@@ -136,6 +136,11 @@ def _family(slug: str, settings: Settings, kind: LabelKind) -> str:
     return VARIANTS[slug].family(settings, kind)
 
 
+def readings(slugs: Iterable[str], kind: LabelKind) -> set[Reading]:
+    """Return what labels of a kind are about, for all variants that will read them."""
+    return {VARIANTS[slug].reading(some_settings(slug, kind)[0], kind) for slug in slugs}
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 
@@ -199,8 +204,12 @@ def batches(  # noqa: PLR0913  (one keyword per restriction of a law)
     weighted: bool = True,
     finite: bool = False,
     rows: st.SearchStrategy[int] = st.integers(0, 40),  # noqa: B008  (strategies do not change)
+    beside: Sequence[str] = (),
 ) -> Batch:
-    """Draw a batch for a variant: small, of any dtype, with ties, ignored rows and infinities."""
+    """Draw a batch for a variant: small, of any dtype, with ties, ignored rows and infinities.
+
+    Its labels will do for the variants ``beside`` it too.
+    """
     count = draw(rows)
     classes = 1 if kind == "binary" else draw(st.sampled_from([3, 2, 7, 130]))
     settings = [
@@ -228,7 +237,7 @@ def batches(  # noqa: PLR0913  (one keyword per restriction of a law)
         odd = torch.tensor([torch.nan, torch.inf, -torch.inf], dtype=torch.float64)
         odd = odd[torch.randint(3, logits.shape, generator=generator)]
         logits = torch.where(torch.rand(logits.shape, generator=generator) < 0.05, odd, logits)
-    labels = make_labels(kind, count, classes, generator)
+    labels = make_labels(kind, count, classes, generator, readings([slug, *beside], kind))
     if draw(st.booleans()):
         labels[torch.rand(count, generator=generator) < 0.2] = IGNORED
     return Batch(
@@ -251,9 +260,12 @@ def stated_as(logits: Tensor, stated: InputKind) -> Tensor:
     return p if stated == "probabilities" else p.log()
 
 
-def make_labels(kind: LabelKind, rows: int, classes: int, generator: torch.Generator) -> Tensor:
-    """Return labels of a kind, without ignored rows."""
-    index = torch.randint(classes, (rows,), generator=generator)
+def make_labels(
+    kind: LabelKind, rows: int, classes: int, generator: torch.Generator, about: set[Reading]
+) -> Tensor:
+    """Return labels of a kind, without ignored rows, for all who read them about that."""
+    ranks = classes + 1 if about == {"ranks"} else classes
+    index = torch.randint(ranks, (rows,), generator=generator)
     if kind == "integer":
         return index
     if kind == "one_hot":
@@ -264,7 +276,8 @@ def make_labels(kind: LabelKind, rows: int, classes: int, generator: torch.Gener
         picked = torch.rand(rows, 1, generator=generator) < 0.3
         return torch.where(picked, certain, drawn / drawn.sum(dim=1, keepdim=True)).float()
     shape = (rows, 1) if kind == "binary" else (rows, classes)
-    return torch.randint(2, shape, generator=generator)
+    yes = torch.randint(2, shape, generator=generator)
+    return yes.cumprod(dim=1) if "ranks" in about else yes
 
 
 def make_weights(rows: int, generator: torch.Generator) -> Tensor:
@@ -399,7 +412,7 @@ def test_a_batch_that_fills_threads_and_blocks_splits_the_same(slug: str, kind: 
     rows = 40_000 // classes  # torch shares 32,768 elements and more among threads
     batch = Batch(
         logits=3 * torch.randn(rows, classes, generator=generator),
-        labels=make_labels(kind, rows, classes, generator),
+        labels=make_labels(kind, rows, classes, generator, readings([slug], kind)),
         weights=make_weights(rows, generator),
         specs=tuple(Spec(slug, s) for s in thinned(some_settings(slug, kind, classes))),
         options=Options(reduction="sum", label_kind=kind, gradient_dtype=torch.float64),
@@ -690,7 +703,16 @@ def flattened(found: Tensor | None, expected: Tensor | None) -> Tensor:
 # --- labels and specs ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slug", VARIANTS)
+def in_several_forms() -> list[str]:
+    """Return the variants to which a class may be named in several forms."""
+    return [
+        slug
+        for slug, variant in VARIANTS.items()
+        if len(set(HARD_KINDS) & set(variant.label_kinds)) > 1
+    ]
+
+
+@pytest.mark.parametrize("slug", in_several_forms())
 @given(data=st.data())
 def test_index_one_hot_and_one_hot_as_probabilities_are_equal(
     slug: str, data: st.DataObject
@@ -743,7 +765,7 @@ def class_weights_of(slug: str, settings: Settings | None) -> Settings:
 @given(data=st.data())
 def test_several_specs_at_once_equal_one_at_a_time(kind: LabelKind, data: st.DataObject) -> None:
     takers = [slug for slug, variant in VARIANTS.items() if kind in variant.label_kinds]
-    batch = data.draw(batches(takers[0], kind))
+    batch = data.draw(batches(takers[0], kind, beside=takers))
     specs = [
         Spec(slug, data.draw(st.sampled_from(some_settings(slug, kind, batch.classes))))
         for slug in takers

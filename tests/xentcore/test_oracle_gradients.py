@@ -26,7 +26,7 @@ HALF = (torch.float16, torch.bfloat16)
 @cache
 def defined(case: Case, kind: str, dtype: torch.dtype) -> Tensor:
     """Return the exact gradients of the rows that are drawn for a case, (rows, classes)."""
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     return gradients(case.loss, batch.logits, batch.targets)
 
 
@@ -59,7 +59,7 @@ def gradient_of(result: Result) -> Tensor:
 def test_the_gradient_of_the_sum_is_the_definitions_derivative(
     case: Case, kind: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     exact = torch.float64 if dtype == torch.float64 else torch.float32
     options = Options(reduction="sum", gradient_dtype=exact)
     gradient = gradient_of(answer(case, batch, options, device=device))
@@ -72,7 +72,7 @@ def test_the_gradient_of_the_sum_is_the_definitions_derivative(
 def test_a_half_precision_gradient_is_the_float32_one_rounded_once(
     case: Case, kind: str, dtype: torch.dtype
 ) -> None:
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     rounded = gradient_of(answer(case, batch, Options()))
     single = gradient_of(answer(case, batch, Options(gradient_dtype=torch.float32)))
     assert rounded.dtype == dtype
@@ -84,7 +84,7 @@ def test_a_half_precision_gradient_is_the_float32_one_rounded_once(
 def test_the_gradient_of_the_mean_is_that_of_the_sum_over_the_denominator(
     case: Case, kind: str, normaliser: Normaliser
 ) -> None:
-    batch = draw(kind, ROWS, torch.float64)
+    batch = draw(kind, ROWS, torch.float64, ranks=case.ranks)
     weights = torch.arange(ROWS, dtype=torch.float64).remainder(5) / 4
     result = answer(case, batch, Options(normaliser=normaliser), sample_weights=weights)
     total = weights[:, None] * defined(case, kind, torch.float64)
@@ -93,7 +93,7 @@ def test_the_gradient_of_the_mean_is_that_of_the_sum_over_the_denominator(
 
 @pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
 def test_without_a_reduction_each_rows_gradient_is_its_own(case: Case, kind: str) -> None:
-    batch = draw(kind, ROWS, torch.float32)
+    batch = draw(kind, ROWS, torch.float32, ranks=case.ranks)
     summed = gradient_of(answer(case, batch, Options(reduction="sum")))
     assert torch.equal(gradient_of(answer(case, batch, Options(reduction="none"))), summed)
 
@@ -103,7 +103,7 @@ def test_without_a_reduction_each_rows_gradient_is_its_own(case: Case, kind: str
 def test_no_gradient_is_worse_than_that_of_the_naive_expression(
     case: Case, kind: str, dtype: torch.dtype
 ) -> None:
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     labels = batch.labels if kind == "integer" else batch.labels.to(dtype)
     expected = defined(case, kind, dtype)
     z = batch.logits.clone().requires_grad_()
@@ -116,6 +116,18 @@ def test_no_gradient_is_worse_than_that_of_the_naive_expression(
 def worst(errors: Tensor) -> float:
     """Return the largest error; a NaN is the worst there is."""
     return errors.abs().nan_to_num(nan=torch.inf).max().item()
+
+
+@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+def test_the_closed_form_is_what_autograd_finds_in_float64(case: Case, kind: str) -> None:
+    batch = draw(kind, ROWS, torch.float64, ranks=case.ranks)
+    # Where the naive expression keeps its digits.
+    z = batch.logits.clamp(-4, 4).requires_grad_()
+    labels = batch.labels if kind == "integer" else batch.labels.double()
+    (expected,) = torch.autograd.grad(case.naive(z, labels).sum(), z)
+    moderate = Batch(z.detach(), batch.labels, batch.targets)
+    found = gradient_of(answer(case, moderate, Options(reduction="sum")))
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
 
 
 LOGITS = (-1.5, 2.25, 30.0)

@@ -28,7 +28,7 @@ ROW_VALUES = Options(reduction="none")
 @cache
 def defined(case: Case, kind: str, dtype: torch.dtype) -> Tensor:
     """Return the exact losses of the rows that are drawn for a case, (rows,)."""
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     return losses(case.loss, batch.logits, batch.targets)
 
 
@@ -37,7 +37,7 @@ def defined(case: Case, kind: str, dtype: torch.dtype) -> Tensor:
 def test_every_row_is_the_definition(
     case: Case, kind: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     result = ask(case.spec, batch.logits, batch.labels, options=ROW_VALUES, device=device)
     assert result.label_kind == kind
     assert result.per_sample is not None
@@ -49,7 +49,7 @@ def test_every_row_is_the_definition(
 def test_no_loss_is_worse_than_the_naive_expression(
     case: Case, kind: str, dtype: torch.dtype
 ) -> None:
-    batch = draw(kind, ROWS, dtype)
+    batch = draw(kind, ROWS, dtype, ranks=case.ranks)
     labels = batch.labels if kind == "integer" else batch.labels.to(dtype)
     expected = defined(case, kind, dtype)
     naive = case.naive(batch.logits, labels).double()
@@ -82,7 +82,7 @@ def denominator(case: Case, targets: Tensor, weights: Tensor, normaliser: str) -
 def test_the_mean_is_the_weighted_sum_over_the_normalisers_denominator(
     case: Case, kind: str, normaliser: Normaliser
 ) -> None:
-    batch = draw(kind, ROWS, torch.float64)
+    batch = draw(kind, ROWS, torch.float64, ranks=case.ranks)
     weights = torch.arange(ROWS, dtype=torch.float64).remainder(5) / 4
     result = ask(
         case.spec,
@@ -101,7 +101,7 @@ def test_the_mean_is_the_weighted_sum_over_the_normalisers_denominator(
 
 @pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
 def test_float32_sums_are_those_of_the_definition(case: Case, kind: str) -> None:
-    batch = draw(kind, ROWS, torch.float32)
+    batch = draw(kind, ROWS, torch.float32, ranks=case.ranks)
     result = ask(case.spec, batch.logits, batch.labels)
     expected = defined(case, kind, torch.float32).sum().item()
     assert result.reduction.sum == pytest.approx(expected, rel=2e-6)
@@ -112,7 +112,7 @@ def test_float32_sums_are_those_of_the_definition(case: Case, kind: str) -> None
 
 @pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
 def test_every_reduction_states_the_same_sum_and_denominator(case: Case, kind: str) -> None:
-    batch = draw(kind, ROWS, torch.float32)
+    batch = draw(kind, ROWS, torch.float32, ranks=case.ranks)
     mean, total, none = (
         ask(case.spec, batch.logits, batch.labels, options=Options(reduction=reduction))
         for reduction in ("mean", "sum", "none")
@@ -129,7 +129,7 @@ def test_every_reduction_states_the_same_sum_and_denominator(case: Case, kind: s
 def test_the_usual_normaliser_is_weights_for_softmax_and_elements_for_sigmoid(
     case: Case, kind: str
 ) -> None:
-    batch = draw(kind, 4, torch.float32)
+    batch = draw(kind, 4, torch.float32, ranks=case.ranks)
     result = ask(case.spec, batch.logits, batch.labels)
     expected = {"softmax": "weights", "sigmoid": "elements"}
     assert result.reduction.normaliser == expected[result.family]

@@ -812,7 +812,7 @@ def test_the_gradient_has_the_dtype_asked_for(dtype: torch.dtype, asked: torch.d
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 def test_without_a_reduction_rows_are_answered_one_by_one(case: Case) -> None:
-    batch = draw(case.labels[0], ROWS, torch.float64)
+    batch = draw(case.labels[0], ROWS, torch.float64, ranks=case.ranks)
     weights = torch.arange(ROWS, dtype=torch.float64).remainder(5) / 4
     options = Options(reduction="none")
     result = ask(case.spec, batch.logits, batch.labels, sample_weights=weights, options=options)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xentcore.sigmoid import Elements, ElementTerms
+from xentcore.sigmoid import Elements, ElementTerms, cross_entropy
 from xentcore.variant import Settings, Variant, setting
 
 
@@ -50,8 +50,4 @@ class Binary(Variant[BinarySettings]):
         t = block.targets
         if settings.smoothing:
             t = t * (1 - settings.smoothing) + settings.smoothing / 2
-        yes, no = weight * positive * t, weight * (1 - t)
-        return ElementTerms(
-            loss=no * block.softplus + yes * block.softplus_negative,
-            gradient=no * block.probability - yes * block.complement,
-        )
+        return cross_entropy(block, yes=weight * positive * t, no=weight * (1 - t))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, replace
 from typing import Literal
 
+from xentcore.class_counts import known_counts
 from xentcore.errors import InvalidSetting
 from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
@@ -66,13 +67,9 @@ class Weighted(Variant[WeightedSettings]):
     ) -> WeightedSettings:
         if isinstance(settings.class_weights, tuple):
             return settings
-        counts = settings.class_counts or class_counts
-        if counts is None:
-            raise InvalidSetting(
-                f"class_weights '{settings.class_weights}' depend on the whole batch: "
-                "give class_counts when rows come in chunks",
-                pointer="/settings/class_counts",
-            )
+        counts = known_counts(
+            settings.class_counts, class_counts, what=f"class_weights '{settings.class_weights}'"
+        )
         weights = (
             _balanced(counts)
             if settings.class_weights == "balanced"
