@@ -1,19 +1,17 @@
 """Focal loss: cross-entropy that looks away from what is already easy."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import partial
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from xentcore.errors import InvalidSetting
 from xentcore.options import Family, LabelKind
 from xentcore.sigmoid import Elements, ElementTerms
-from xentcore.softmax import RowStatistics, RowTerms, times
+from xentcore.softmax import RowStatistics, RowTerms
+from xentcore.surprise import focal, on_label, power
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
-
-# Exponents that PyTorch computes by multiplication and square root, the same for every element.
-_MULTIPLIED_OUT: Final = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +76,7 @@ class Focal(Variant[FocalSettings]):
             )
 
     def rows(self, statistics: RowStatistics, settings: FocalSettings) -> RowTerms:
-        alpha = statistics.constants.scale(settings.alpha)
-        if statistics.targets is not None:
-            return _distribution_rows(statistics, statistics.targets * alpha, settings.gamma)
-        if isinstance(alpha, Tensor):
-            alpha = alpha[statistics.pivot].double()
-        q = statistics.pivot_complement
-        loss, slope = _focal(
-            statistics.pivot_probability, q, statistics.pivot_surprise, settings.gamma
-        )
-        share = torch.ones_like(q) * alpha
-        scale = share * slope
-        return RowTerms(loss=times(share, loss), scale=scale, subtract=None, at_label=-scale * q)
+        return on_label(statistics, settings.alpha, partial(focal, gamma=settings.gamma))
 
     def elements(self, block: Elements, settings: FocalSettings) -> ElementTerms:
         t, gamma = block.targets, settings.gamma
@@ -98,7 +85,7 @@ class Focal(Variant[FocalSettings]):
         wrong = (1 - t) * p + t * not_p
         # d log(wrong)/dx. Hard targets have a limit where wrong vanishes; soft ones never vanish.
         slope = torch.where(t == 1, -p, torch.where(t == 0, not_p, (1 - 2 * t) * p * not_p / wrong))
-        fade = _power(wrong, gamma)
+        fade = power(wrong, gamma)
         if block.infinite is not None:
             # An infinite logit is right or infinitely wrong; a tiny soft target must not fade to 0.
             fade = torch.where(block.infinite & (wrong > 0), 1.0, fade)
@@ -109,32 +96,3 @@ class Focal(Variant[FocalSettings]):
             loss=fade * bce,
             gradient=fade * ((1 - t) * p - t * not_p + gamma * slope * bce),
         )
-
-
-def _power(base: Tensor, exponent: float) -> Tensor:
-    """Return base^exponent for a base in [0, 1], an element's whatever stands beside it."""
-    if exponent in _MULTIPLIED_OUT:
-        return base.pow(exponent)
-    # pow rounds the last elements of a tensor otherwise than those before; exp and log do not.
-    return (exponent * base.log()).exp()
-
-
-def _focal(p: Tensor, q: Tensor, surprise: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """Return q^g * surprise and q^g * (1 + g p r), r = surprise / q -> 1 as q -> 0."""
-    fade = _power(q, gamma)
-    ratio = torch.where(q == 0, 1.0, surprise / q)
-    # p -> 0: p * surprise -> 0, although the surprise itself grows without bound.
-    bend = torch.where(p == 0, 0.0, p * ratio)
-    return fade * surprise, fade * (1 + gamma * bend)
-
-
-def _distribution_rows(statistics: RowStatistics, share: Tensor, gamma: float) -> RowTerms:
-    log_p = statistics.shifted - statistics.log_partition[:, None].to(share.dtype)
-    loss, slope = _focal(log_p.exp(), -torch.expm1(log_p), -log_p, gamma)
-    pull = times(share, slope)
-    return RowTerms(
-        loss=times(share, loss).sum(dim=1, dtype=torch.float64),
-        scale=pull.sum(dim=1, dtype=torch.float64),
-        subtract=pull,
-        at_label=None,
-    )
