@@ -232,15 +232,15 @@ def test_row_statistics_are_those_of_a_softmax() -> None:
 @pytest.mark.parametrize(
     ("slug", "hint"),
     [
-        ("focl", "unknown variant 'focl'; did you mean 'focal'? known: binary, categorical"),
-        ("zzz", "unknown variant 'zzz'; known: binary, categorical"),
-        ("", "unknown variant ''; known: binary"),
+        ("focl", "unknown variant 'focl'; did you mean 'focal'? known: "),
+        ("qqq", "unknown variant 'qqq'; known: "),
+        ("", "unknown variant ''; known: "),
     ],
 )
 def test_an_unknown_variant_suggests_the_nearest(slug: str, hint: str) -> None:
     with pytest.raises(UnknownVariant) as caught:
         find_variant(slug)
-    assert str(caught.value).startswith(hint)
+    assert str(caught.value) == hint + ", ".join(VARIANTS)
     assert (caught.value.slug, caught.value.pointer) == (slug, "/variant")
 
 
