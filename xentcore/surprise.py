@@ -118,4 +118,5 @@ def rise(surprise: Tensor, exponent: float) -> Tensor:
     grown = exponent * surprise
     # Tiny products lose their digits in float32, where the limit loses none.
     found = torch.where(grown < _TINY, surprise, -torch.expm1(-grown) / exponent)
-    return torch.where(surprise.isinf(), 1 / exponent, found)
+    bound = min(1 / exponent, torch.finfo(surprise.dtype).max)
+    return torch.where(surprise.isinf(), bound, found)
