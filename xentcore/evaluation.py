@@ -33,7 +33,7 @@ from xentcore.layout import Block, Layout
 from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
 from xentcore.registry import find_variant
 from xentcore.result import Result
-from xentcore.spec import BoundSpec, Spec, about
+from xentcore.spec import BoundSpec, Spec, about, settings_of
 from xentcore.summary import State, below
 from xentcore.tally import Inquiry, Tally
 
@@ -384,9 +384,7 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
         XentError: as :class:`Evaluation` and :meth:`Evaluation.update` do.
     """
     options = options or Options()
-    counts = None
-    if any(_needs_counts(spec) for spec in specs):
-        counts = _class_counts(logits, labels, options)
+    counts = _class_counts(logits, labels, options) if _need_counts(specs) else None
     evaluation = Evaluation(
         specs,
         outputs=outputs,
@@ -400,9 +398,13 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
     return evaluation.result()
 
 
-def _needs_counts(spec: Spec) -> bool:
-    variant = find_variant(spec.variant)
-    return spec.settings is not None and variant.needs_class_counts(spec.settings)
+def _need_counts(specs: Sequence[Spec]) -> bool:
+    found = False
+    for place, spec in enumerate(specs):
+        with about(place):
+            variant = find_variant(spec.variant)
+            found |= variant.needs_class_counts(settings_of(variant, spec.settings))
+    return found
 
 
 def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]:

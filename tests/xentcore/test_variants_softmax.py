@@ -584,6 +584,8 @@ def test_class_balanced_counts_come_from_the_batch_the_evaluation_or_the_setting
     streamed.update(logits, labels)
     assert from_batch.loss == streamed.result()[0].loss
     assert from_batch.settings == plain_spec.settings
+    (by_default,) = evaluate(logits, labels, [Spec("class-balanced")])
+    assert by_default.loss == ask(spec("class-balanced"), logits, labels).loss
     some = Options(reduction="sum")
     stated = spec("class-balanced", gamma=2.0, beta=0.5, class_counts=(3, 2, 1))
     found = ask(stated, logits[:, :3], labels, options=some)
