@@ -45,10 +45,11 @@ def _offset(shifted: Tensor, b: float) -> Tensor:
     # Each row stops by itself: its number must not depend on rows beside it.
     open_rows = torch.ones_like(offset, dtype=torch.bool)
     while open_rows.any():
-        log_p = _log_p(shifted, offset, b)
-        total = log_p.exp().sum(dim=1)
-        # dp/dmu = -p^t
-        slope = ((1 + b) * log_p).exp().sum(dim=1)
+        grown = b * (offset[:, None] - shifted)
+        p = (grown.log1p() / -b).exp()
+        total = p.sum(dim=1)
+        # dp/dmu = -p^t = -p / (1 + b (mu - u))
+        slope = (p / (1 + grown)).sum(dim=1)
         moved = offset + total * torch.expm1(b * total.log()) / (b * slope)
         # A step that rounds to nothing ends it too: offsets only grow, and so the loop ends.
         further = open_rows & (moved > offset)
