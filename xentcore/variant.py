@@ -156,6 +156,8 @@ class Variant(ABC, Generic[S]):
         settings_type: the frozen dataclass of its settings.
         label_kinds: the kinds it takes.
         refusals: for kinds it does not take, the sentence that names the way out.
+        shift_invariant: whether a common offset on a row's logits changes nothing, so that a row of
+            the gradient sums to 0. True of every softmax loss that knows logits by p alone.
         example: settings, logits and labels of the worked example in the API's documentation.
     """
 
@@ -168,6 +170,7 @@ class Variant(ABC, Generic[S]):
     families: ClassVar[tuple[Family, ...]]
     label_kinds: ClassVar[tuple[LabelKind, ...]]
     refusals: ClassVar[Mapping[LabelKind, str]] = {}
+    shift_invariant: ClassVar[bool] = True
     example: ClassVar[Mapping[str, object]]
 
     def family(self, settings: S, label_kind: LabelKind) -> Family:  # noqa: ARG002

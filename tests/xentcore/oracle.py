@@ -5,6 +5,7 @@ Nothing here is shifted, fused or rearranged, and no arithmetic is shared with t
 Numbers are converted from tensors without rounding, so both sides see the same inputs.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (PyTorch's own name for it)
 
-from xentcore import Spec, find_variant
+from xentcore import LabelKind, Spec, find_variant
 
 Vector = Sequence[Decimal]
 RowLoss = Callable[[Vector, Vector], Decimal]
+Curve = Callable[[Decimal], Decimal]
 Naive = Callable[[Tensor, Tensor], Tensor]
 
 _CONTEXT = Context(prec=80, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -97,6 +99,120 @@ def softmax_focal_loss(*, gamma: float, alpha: float | Sequence[float] = 1.0) ->
         )
 
     return loss
+
+
+def on_label_loss(curve: Curve, *, weights: Sequence[float] | None = None) -> RowLoss:
+    """sum_c w_c t_c f(p_c)."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        p = _softmax(z)
+        factors = _per_class(weights or 1.0, len(z))
+        return _total([w * t_c * curve(x) for w, t_c, x in zip(factors, t, p, strict=True) if t_c])
+
+    return loss
+
+
+def poly1(epsilon: float) -> Curve:
+    """-log p + epsilon (1-p)."""
+    return lambda p: Decimal(epsilon) * (1 - p) - p.ln()
+
+
+def generalized(q: float) -> Curve:
+    """(1 - p^q) / q; -log p for q = 0."""
+    return lambda p: (1 - p ** Decimal(q)) / Decimal(q) if q else -p.ln()
+
+
+def taylor(order: int) -> Curve:
+    """sum_{k=1..n} (1-p)^k / k."""
+    return lambda p: _total([(1 - p) ** k / k for k in range(1, order + 1)])
+
+
+def symmetric_loss(*, alpha: float, beta: float, log_zero: float) -> RowLoss:
+    """alpha CE + beta RCE, RCE = -sum_c p_c max(log t_c, A)."""
+    floor = Decimal(log_zero)
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        p = _softmax(z)
+        forward = _total([-t_c * x.ln() for t_c, x in zip(t, p, strict=True) if t_c])
+        logs = [max(t_c.ln(), floor) if t_c else floor for t_c in t]
+        reverse = _total([-x * log for x, log in zip(p, logs, strict=True)])
+        return Decimal(alpha) * forward + Decimal(beta) * reverse
+
+    return loss
+
+
+def z_loss(penalty: float) -> RowLoss:
+    """CE + lambda (log sum_c exp z_c)^2."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        partition = _log_partition(z)
+        return softmax_loss()(z, t) + Decimal(penalty) * partition * partition
+
+    return loss
+
+
+def confidence_penalty_loss(beta: float) -> RowLoss:
+    """CE + beta sum_c p_c log p_c."""
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        return softmax_loss()(z, t) + Decimal(beta) * _total([p * p.ln() for p in _softmax(z)])
+
+    return loss
+
+
+def bi_tempered_loss(*, t1: float, t2: float, smoothing: float = 0.0) -> RowLoss:
+    """sum_c t_c (log_t1 t_c - log_t1 p_c) - (t_c^(2-t1) - p_c^(2-t1)) / (2-t1)."""
+    e, first = Decimal(smoothing), Decimal(t1)
+
+    def loss(z: Vector, t: Vector) -> Decimal:
+        soft = [(1 - e) * t_c + (1 - t_c) * e / (len(z) - 1) for t_c in t]
+        return _total(
+            [
+                (t_c * (_log(t_c, first) - _log(p, first)) if t_c else Decimal(0))
+                - (_raised(t_c, 2 - first) - _raised(p, 2 - first)) / (2 - first)
+                for t_c, p in zip(soft, tempered_softmax(z, t2), strict=True)
+            ]
+        )
+
+    return loss
+
+
+def _log(x: Decimal, t: Decimal) -> Decimal:
+    return x.ln() if t == 1 else (_raised(x, 1 - t) - 1) / (1 - t)
+
+
+def _raised(x: Decimal, exponent: Decimal) -> Decimal:
+    return x**exponent if x else Decimal(0)
+
+
+def tempered_softmax(z: Vector, t2: float) -> list[Decimal]:
+    """exp_t(z_c - lambda) with lambda such that they sum to 1.
+
+    The source's ``lambda = max z - log_t(1/Z)``: the root of the sum is bracketed and halved in
+    float64, then sought by Newton's method in 80 digits, on the sum itself.
+    """
+    if t2 == 1:
+        return _softmax(z)
+    b = Decimal(t2) - 1
+    largest = max(z)
+    depth = [float(largest - x) for x in z]
+    low, high = 0.0, (len(z) ** float(b) - 1) / float(b)
+    while low < (middle := (low + high) / 2) < high:
+        over = sum((1 + float(b) * (middle + d)) ** (-1 / float(b)) for d in depth) > 1
+        low, high = (middle, high) if over else (low, middle)
+    root = largest + Decimal(low)
+
+    def heavy_tails() -> list[Decimal]:
+        return [(1 + b * (root - x)) ** (-1 / b) for x in z]
+
+    for _ in range(4):
+        root += (_total(heavy_tails()) - 1) / _total([x ** (1 + b) for x in heavy_tails()])
+    return heavy_tails()
+
+
+def _softmax(z: Vector) -> list[Decimal]:
+    odds = [x.exp() for x in z]
+    return [x / _total(odds) for x in odds]
 
 
 def sigmoid_loss(
@@ -257,7 +373,7 @@ def naive_softmax(
         w = None if weights is None else torch.tensor(weights, dtype=z.dtype)
         if spread == "uniform":
             return F.cross_entropy(z, y, weight=w, label_smoothing=smoothing, reduction="none")
-        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim == 1 else y
+        t = _targets(z, y)
         mass = (1 - smoothing) * t + (1 - t) * smoothing / (z.shape[1] - 1)
         return -(mass * (1.0 if w is None else w) * z.log_softmax(1)).sum(1)
 
@@ -266,11 +382,89 @@ def naive_softmax(
 
 def naive_softmax_focal(gamma: float, alpha: float | Sequence[float] = 1.0) -> Naive:
     def loss(z: Tensor, y: Tensor) -> Tensor:
-        t = F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim == 1 else y
+        t = _targets(z, y)
         log_p = z.log_softmax(1)
         return -(t * torch.tensor(alpha, dtype=z.dtype) * (1 - log_p.exp()) ** gamma * log_p).sum(1)
 
     return loss
+
+
+def naive_on_label(
+    curve: Callable[[Tensor], Tensor], weights: Sequence[float] | None = None
+) -> Naive:
+    """sum_c w_c t_c f(p_c), as written from the formula."""
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        mass = _targets(z, y)
+        if weights is not None:
+            mass = mass * torch.tensor(weights, dtype=z.dtype)
+        found = curve(z.softmax(1))
+        return torch.where(mass > 0, mass * found, 0.0).sum(1)
+
+    return loss
+
+
+def naive_symmetric(alpha: float, beta: float, log_zero: float) -> Naive:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = _targets(z, y)
+        forward = -(t * z.log_softmax(1)).sum(1)
+        reverse = -(z.softmax(1) * t.clamp_min(math.exp(log_zero)).log()).sum(1)
+        return alpha * forward + beta * reverse
+
+    return loss
+
+
+def naive_z_loss(penalty: float) -> Naive:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(z, y, reduction="none") + penalty * z.logsumexp(1) ** 2
+
+    return loss
+
+
+def naive_confidence_penalty(beta: float) -> Naive:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        log_p = z.log_softmax(1)
+        entropy = -(log_p.exp() * log_p).sum(1)
+        return F.cross_entropy(z, y, reduction="none") - beta * entropy
+
+    return loss
+
+
+def naive_bi_tempered(t1: float, t2: float, smoothing: float = 0.0) -> Naive:
+    """As the source writes it, with its fixed-point iteration, one step of it differentiated.
+
+    That step is Newton's, at the root: its derivative is that of the root.
+    """
+
+    def log_t(x: Tensor, t: float) -> Tensor:
+        return x.log() if t == 1 else (x ** (1 - t) - 1) / (1 - t)
+
+    def exp_t(x: Tensor, t: float) -> Tensor:
+        return x.exp() if t == 1 else (1 + (1 - t) * x).relu() ** (1 / (1 - t))
+
+    def probabilities(z: Tensor) -> Tensor:
+        u = z - z.detach().amax(1, keepdim=True)
+        with torch.no_grad():
+            partition = exp_t(u, t2).sum(1, keepdim=True)
+            for _ in range(100):
+                partition = exp_t(u * partition ** (1 - t2), t2).sum(1, keepdim=True)
+            root = -log_t(1 / partition, t2)
+            slope = (exp_t(u - root, t2) ** t2).sum(1, keepdim=True)
+        root = root + (exp_t(u - root, t2).sum(1, keepdim=True) - 1) / slope
+        return exp_t(u - root, t2)
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        t = _targets(z, y)
+        t = (1 - smoothing) * t + (1 - t) * smoothing / (z.shape[1] - 1)
+        p = z.softmax(1) if t2 == 1 else probabilities(z)
+        gap = torch.where(t > 0, t * (log_t(t + 1e-10, t1) - log_t(p, t1)), 0.0)
+        return (gap - (t ** (2 - t1) - p ** (2 - t1)) / (2 - t1)).sum(1)
+
+    return loss
+
+
+def _targets(z: Tensor, y: Tensor) -> Tensor:
+    return F.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim == 1 else y
 
 
 def naive_sigmoid(
@@ -393,7 +587,7 @@ class Case:
 
     name: str
     slug: str
-    labels: tuple[str, ...]
+    labels: tuple[LabelKind, ...]
     loss: RowLoss
     naive: Naive
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -414,12 +608,12 @@ PRIOR = (0.5, 1e-4, 0.05, 0.4, 0.0499)
 _BALANCED = balanced(COUNTS)
 _EFFECTIVE = effective_number(COUNTS, 0.999)
 _UNWEIGHTED = effective_number(COUNTS, 0.0)
-_INDEX = ("integer",)
-_DENSE = ("one_hot", "probabilities")
-_SOFTMAX = ("integer", "one_hot", "probabilities")
-_MATRIX = ("integer", "one_hot", "probabilities", "multi_hot")
-_SIGMOID = (*_MATRIX, "binary")
-_YES_NO = ("multi_hot", "binary")
+_INDEX: tuple[LabelKind, ...] = ("integer",)
+_DENSE: tuple[LabelKind, ...] = ("one_hot", "probabilities")
+_SOFTMAX: tuple[LabelKind, ...] = (*_INDEX, *_DENSE)
+_MATRIX: tuple[LabelKind, ...] = (*_SOFTMAX, "multi_hot")
+_SIGMOID: tuple[LabelKind, ...] = (*_MATRIX, "binary")
+_YES_NO: tuple[LabelKind, ...] = ("multi_hot", "binary")
 
 CASES = (
     Case(
@@ -562,6 +756,161 @@ CASES = (
         settings={"gamma": 5.0, "alpha": WEIGHTS},
         loss=softmax_focal_loss(gamma=5.0, alpha=WEIGHTS),
         naive=naive_softmax_focal(5.0, WEIGHTS),
+    ),
+    Case(
+        name="class-balanced",
+        slug="class-balanced",
+        labels=_SOFTMAX,
+        settings={"class_counts": COUNTS},
+        weights=_EFFECTIVE,
+        loss=softmax_loss(weights=_EFFECTIVE),
+        naive=naive_softmax(_EFFECTIVE),
+    ),
+    Case(
+        name="class-balanced-focal",
+        slug="class-balanced",
+        labels=_SOFTMAX,
+        settings={"class_counts": COUNTS, "beta": 0.9, "gamma": 0.5},
+        weights=effective_number(COUNTS, 0.9),
+        loss=softmax_focal_loss(gamma=0.5, alpha=effective_number(COUNTS, 0.9)),
+        naive=naive_softmax_focal(0.5, effective_number(COUNTS, 0.9)),
+    ),
+    Case(
+        name="poly1",
+        slug="poly1",
+        labels=_SOFTMAX,
+        loss=on_label_loss(poly1(1.0)),
+        naive=naive_on_label(lambda p: 1 - p - p.log()),
+    ),
+    Case(
+        # Nothing of 1 - p itself is left.
+        name="poly1-epsilon--1-weights",
+        slug="poly1",
+        labels=_SOFTMAX,
+        settings={"epsilon": -1.0, "class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=on_label_loss(poly1(-1.0), weights=WEIGHTS),
+        naive=naive_on_label(lambda p: p - 1 - p.log(), WEIGHTS),
+    ),
+    Case(
+        name="generalized",
+        slug="generalized",
+        labels=_SOFTMAX,
+        loss=on_label_loss(generalized(0.7)),
+        naive=naive_on_label(lambda p: (1 - p**0.7) / 0.7),
+    ),
+    Case(
+        name="generalized-q-0-weights",
+        slug="generalized",
+        labels=_SOFTMAX,
+        settings={"q": 0.0, "class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=softmax_loss(weights=WEIGHTS),
+        naive=naive_softmax(WEIGHTS),
+    ),
+    Case(
+        name="generalized-q-1e-9",
+        slug="generalized",
+        labels=_SOFTMAX,
+        settings={"q": 1e-9},
+        loss=on_label_loss(generalized(1e-9)),
+        naive=naive_on_label(lambda p: (1 - p**1e-9) / 1e-9),
+    ),
+    Case(
+        name="taylor",
+        slug="taylor",
+        labels=_SOFTMAX,
+        loss=on_label_loss(taylor(2)),
+        naive=naive_on_label(lambda p: 1 - p + (1 - p) ** 2 / 2),
+    ),
+    Case(
+        name="taylor-order-7-weights",
+        slug="taylor",
+        labels=_SOFTMAX,
+        settings={"order": 7, "class_weights": WEIGHTS},
+        weights=WEIGHTS,
+        loss=on_label_loss(taylor(7), weights=WEIGHTS),
+        naive=naive_on_label(
+            lambda p: torch.stack([(1 - p) ** k / k for k in range(1, 8)]).sum(0), WEIGHTS
+        ),
+    ),
+    Case(
+        name="symmetric",
+        slug="symmetric",
+        labels=_SOFTMAX,
+        loss=symmetric_loss(alpha=0.1, beta=1.0, log_zero=-4.0),
+        naive=naive_symmetric(0.1, 1.0, -4.0),
+    ),
+    Case(
+        name="symmetric-alpha-0",
+        slug="symmetric",
+        labels=_SOFTMAX,
+        settings={"alpha": 0.0, "beta": 0.5, "log_zero": -1.5},
+        loss=symmetric_loss(alpha=0.0, beta=0.5, log_zero=-1.5),
+        naive=naive_symmetric(0.0, 0.5, -1.5),
+    ),
+    Case(
+        name="z-loss",
+        slug="z-loss",
+        labels=_SOFTMAX,
+        loss=z_loss(1e-4),
+        naive=naive_z_loss(1e-4),
+    ),
+    Case(
+        name="z-loss-penalty-0.5",
+        slug="z-loss",
+        labels=_SOFTMAX,
+        settings={"penalty": 0.5},
+        loss=z_loss(0.5),
+        naive=naive_z_loss(0.5),
+    ),
+    Case(
+        name="confidence-penalty",
+        slug="confidence-penalty",
+        labels=_SOFTMAX,
+        loss=confidence_penalty_loss(0.1),
+        naive=naive_confidence_penalty(0.1),
+    ),
+    Case(
+        # Most rows are negative.
+        name="confidence-penalty-beta-2",
+        slug="confidence-penalty",
+        labels=_SOFTMAX,
+        settings={"beta": 2.0},
+        loss=confidence_penalty_loss(2.0),
+        naive=naive_confidence_penalty(2.0),
+    ),
+    Case(
+        name="bi-tempered",
+        slug="bi-tempered",
+        labels=_SOFTMAX,
+        loss=bi_tempered_loss(t1=0.8, t2=1.2),
+        naive=naive_bi_tempered(0.8, 1.2),
+    ),
+    Case(
+        name="bi-tempered-t1-0-t2-3-smoothing",
+        slug="bi-tempered",
+        labels=_SOFTMAX,
+        settings={"t1": 0.0, "t2": 3.0, "smoothing": 0.1},
+        loss=bi_tempered_loss(t1=0.0, t2=3.0, smoothing=0.1),
+        naive=naive_bi_tempered(0.0, 3.0, 0.1),
+    ),
+    Case(
+        # Without a heavy tail the loss is of the order of (1-p)^2, down to 1e-40.
+        name="bi-tempered-t1-0.5-t2-1",
+        slug="bi-tempered",
+        labels=_SOFTMAX,
+        settings={"t1": 0.5, "t2": 1.0},
+        loss=bi_tempered_loss(t1=0.5, t2=1.0),
+        naive=naive_bi_tempered(0.5, 1.0),
+    ),
+    Case(
+        name="bi-tempered-t1-1-t2-2",
+        slug="bi-tempered",
+        labels=_INDEX,
+        settings={"t1": 1.0, "t2": 2.0},
+        loss=bi_tempered_loss(t1=1.0, t2=2.0),
+        naive=naive_bi_tempered(1.0, 2.0),
     ),
     Case(
         name="binary",

@@ -155,6 +155,22 @@ def test_settings_of_another_variant() -> None:
     assert (e.value.pointer, e.value.spec) == ("/settings", 1)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Spec("weighted", BinarySettings()),
+        Spec("weighted"),
+        Spec("class-balanced", BinarySettings()),
+        Spec("focl"),
+    ],
+    ids=str,
+)
+def test_a_spec_that_is_wrong_is_named_before_the_batch_is_counted(asked: Spec) -> None:
+    with pytest.raises((InvalidSetting, UnknownVariant)) as caught:
+        evaluate(LOGITS, LABELS, [Spec("sparse"), asked])
+    assert caught.value.spec == 1
+
+
 def test_settings_without_a_default_have_to_be_given() -> None:
     with pytest.raises(InvalidSetting, match="see WeightedSettings for what to give"):
         Evaluation([Spec("weighted")])
@@ -233,7 +249,7 @@ def test_row_statistics_are_those_of_a_softmax() -> None:
     ("slug", "hint"),
     [
         ("focl", "unknown variant 'focl'; did you mean 'focal'? known: "),
-        ("zzz", "unknown variant 'zzz'; known: "),
+        ("qqq", "unknown variant 'qqq'; known: "),
         ("", "unknown variant ''; known: "),
     ],
 )

@@ -1,16 +1,17 @@
 """Focal loss: cross-entropy that looks away from what is already easy."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from xentcore.arithmetic import power
 from xentcore.errors import InvalidSetting
 from xentcore.options import Family, LabelKind
-from xentcore.row_statistics import RowStatistics, RowTerms, times
+from xentcore.row_statistics import RowStatistics, RowTerms
 from xentcore.sigmoid import Elements, ElementTerms
+from xentcore.surprise import focal, on_label
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
 
@@ -76,18 +77,7 @@ class Focal(Variant[FocalSettings]):
             )
 
     def rows(self, statistics: RowStatistics, settings: FocalSettings) -> RowTerms:
-        alpha = statistics.constants.scale(settings.alpha)
-        if statistics.targets is not None:
-            return _distribution_rows(statistics, statistics.targets * alpha, settings.gamma)
-        if isinstance(alpha, Tensor):
-            alpha = alpha[statistics.pivot].double()
-        q = statistics.pivot_complement
-        loss, slope = _focal(
-            statistics.pivot_probability, q, statistics.pivot_surprise, settings.gamma
-        )
-        share = torch.ones_like(q) * alpha
-        scale = share * slope
-        return RowTerms(loss=times(share, loss), scale=scale, subtract=None, at_label=-scale * q)
+        return on_label(statistics, settings.alpha, partial(focal, gamma=settings.gamma))
 
     def elements(self, block: Elements, settings: FocalSettings) -> ElementTerms:
         t, gamma = block.targets, settings.gamma
@@ -107,24 +97,3 @@ class Focal(Variant[FocalSettings]):
             loss=fade * bce,
             gradient=fade * ((1 - t) * p - t * not_p + gamma * slope * bce),
         )
-
-
-def _focal(p: Tensor, q: Tensor, surprise: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """Return q^g * surprise and q^g * (1 + g p r), r = surprise / q -> 1 as q -> 0."""
-    fade = power(q, gamma)
-    ratio = torch.where(q == 0, 1.0, surprise / q)
-    # p -> 0: p * surprise -> 0, although the surprise itself grows without bound.
-    bend = torch.where(p == 0, 0.0, p * ratio)
-    return fade * surprise, fade * (1 + gamma * bend)
-
-
-def _distribution_rows(statistics: RowStatistics, share: Tensor, gamma: float) -> RowTerms:
-    log_p = statistics.shifted - statistics.log_partition[:, None].to(share.dtype)
-    loss, slope = _focal(log_p.exp(), -torch.expm1(log_p), -log_p, gamma)
-    pull = times(share, slope)
-    return RowTerms(
-        loss=times(share, loss).sum(dim=1, dtype=torch.float64),
-        scale=pull.sum(dim=1, dtype=torch.float64),
-        subtract=pull,
-        at_label=None,
-    )

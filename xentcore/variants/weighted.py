@@ -1,11 +1,10 @@
 """Cross-entropy of softmax with class weights given, or derived from class counts."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, replace
 from typing import Literal
 
-from xentcore.class_counts import known_counts
+from xentcore.class_counts import balanced, effective_number, known_counts
 from xentcore.errors import InvalidSetting
 from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
@@ -71,9 +70,9 @@ class Weighted(Variant[WeightedSettings]):
             settings.class_counts, class_counts, what=f"class_weights '{settings.class_weights}'"
         )
         weights = (
-            _balanced(counts)
+            balanced(counts)
             if settings.class_weights == "balanced"
-            else _effective_number(counts, settings.beta)
+            else effective_number(counts, settings.beta)
         )
         return replace(settings, class_weights=weights, class_counts=None)
 
@@ -82,18 +81,3 @@ class Weighted(Variant[WeightedSettings]):
 
     def rows(self, statistics: RowStatistics, settings: WeightedSettings) -> RowTerms:
         return cross_entropy(statistics, self.class_weights(settings))
-
-
-def _balanced(counts: Sequence[int]) -> tuple[float, ...]:
-    """R / (C n_c), scikit-learn's 'balanced'; 0 for a class that the batch does not hold."""
-    rows = sum(counts)
-    return tuple(rows / (len(counts) * n) if n else 0.0 for n in counts)
-
-
-def _effective_number(counts: Sequence[int], beta: float) -> tuple[float, ...]:
-    """(1-b)/(1-b^n_c) scaled to sum C; 0 for a class that the batch does not hold."""
-    # expm1: at b = 1 - 1e-12 the difference 1 - b^n would keep four digits.
-    log_beta = math.log(beta) if beta else -math.inf
-    raw = [(1 - beta) / -math.expm1(n * log_beta) if n else 0.0 for n in counts]
-    scale = len(counts) / (sum(raw) or 1.0)
-    return tuple(weight * scale for weight in raw)
