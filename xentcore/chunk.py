@@ -9,13 +9,13 @@ from torch import Tensor
 
 from xentcore.constants import Constants
 from xentcore.device import to_device
+from xentcore.elements import Elements, elements
 from xentcore.errors import InvalidWeight, NonFinite, ShapeMismatch, UnsupportedDtype, pointer_to
 from xentcore.inputs import check_probabilities, to_logits
 from xentcore.labels import LabelReader, LabelRows, check_shapes
 from xentcore.layout import Block, Layout
 from xentcore.options import Family, LabelKind, Options, Reading
 from xentcore.row_statistics import RowStatistics, row_statistics
-from xentcore.sigmoid import Elements, elements
 from xentcore.transformation import Transformation
 
 _WEIGHTS_POINTER: Final = "/sample_weights"

@@ -6,12 +6,12 @@ from typing import Final
 
 from torch import Tensor
 
-from xentcore import softmax
+from xentcore import sigmoid, softmax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
-    """The passes of :mod:`xentcore.softmax`, one attribute each, same arguments, same answers.
+    """The passes of :mod:`xentcore.softmax` and :mod:`xentcore.sigmoid`, one attribute each.
 
     Attributes:
         name: ``eager`` or ``compiled``.
@@ -25,6 +25,10 @@ class Passes:
     weighted_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
     column_sums: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     scaled: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    measure_elements: Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+    element_sums: Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]
+    ]
 
 
 EAGER: Final = Passes(
@@ -36,4 +40,6 @@ EAGER: Final = Passes(
     weighted_sum=softmax.weighted_sum,
     column_sums=softmax.column_sums,
     scaled=softmax.scaled,
+    measure_elements=sigmoid.measure_elements,
+    element_sums=sigmoid.element_sums,
 )

@@ -31,10 +31,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from xentcore.elements import Elements, ElementTerms
 from xentcore.options import Family, Normaliser
 from xentcore.result import ratios
 from xentcore.row_statistics import RowStatistics, RowTerms, gradient, times
-from xentcore.sigmoid import Elements, ElementTerms
 
 Sums = dict[str, Tensor]
 
@@ -89,31 +89,41 @@ def sigmoid_sums(
     block: Elements, terms: ElementTerms, *, factors: Tensor, kept: Tensor | None
 ) -> Sums:
     """Return sums per class over elements; see :func:`softmax_sums`."""
-    positive = block.targets >= 0.5  # noqa: PLR2004
-    predicted = block.logits >= 0
-    loss, slope, p = terms.loss, terms.gradient, block.probability
-    if kept is not None:
-        positive, predicted, factors = positive[kept], predicted[kept], factors[kept]
-        loss, slope, p = loss[kept], slope[kept], p[kept]
-    loss = times(factors[:, None], loss)
-    slope = times(factors[:, None], slope)
-    true_positives = (positive & predicted).sum(dim=0)
-    positives = positive.sum(dim=0)
-    false_positives = predicted.sum(dim=0) - true_positives
-    negatives = len(positive) - positives
+    counted = torch.ones_like(factors) if kept is None else kept.double()
+    (
+        positives,
+        predicted,
+        true_positives,
+        positive_loss,
+        negative_loss,
+        probability,
+        magnitude,
+        slope,
+        weight,
+    ) = block.constants.passes.element_sums(
+        block.logits, block.targets, block.probability, terms.loss, terms.gradient, counted, factors
+    )
+    rows = counted.sum().long()
+    # Whole numbers below 2^53: exact in float64.
+    positives, predicted = positives.long(), predicted.long()
+    true_positives = true_positives.long()
+    false_positives = predicted - true_positives
+    negatives = rows - positives
     return {
+        "weight": weight,
+        "loss_sum": positive_loss + negative_loss,
         "positives": positives,
         "negatives": negatives,
-        "positive_loss_sum": loss.masked_fill(~positive, 0).sum(dim=0),
-        "negative_loss_sum": loss.masked_fill(positive, 0).sum(dim=0),
+        "positive_loss_sum": positive_loss,
+        "negative_loss_sum": negative_loss,
         "true_positives": true_positives,
-        "predicted": predicted.sum(dim=0),
+        "predicted": predicted,
         "false_positives": false_positives,
         "true_negatives": negatives - false_positives,
         "false_negatives": positives - true_positives,
-        "probability_sum": p.sum(dim=0, dtype=torch.float64),
-        "gradient_norm_sum": slope.abs().sum(dim=0),
-        "gradient_sum": slope.sum(dim=0),
+        "probability_sum": probability,
+        "gradient_norm_sum": magnitude,
+        "gradient_sum": slope,
     }
 
 

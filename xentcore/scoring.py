@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from xentcore.calibration import CalibrationSums
+from xentcore.elements import Elements, ElementTerms, restore_infinities
 from xentcore.histogram import Histogram
 from xentcore.options import NonFinitePolicy, Output
 from xentcore.per_class import Sums, sigmoid_sums, softmax_sums
 from xentcore.result import HardRow
 from xentcore.row_statistics import RowStatistics, RowTerms, gradient, times
-from xentcore.sigmoid import Elements, ElementTerms, restore_infinities
 from xentcore.summary import RowCounts, Summary
 
 
@@ -230,7 +230,8 @@ class ScoredElements(Scored):
         return torch.where(factors == 0, 0.0, self.terms.gradient * factors)
 
     def saturated(self) -> int:
-        vanished = (self.block.decay == 0) & (self.terms.loss == 0)
+        certain = torch.minimum(self.block.probability, self.block.complement) == 0
+        vanished = certain & (self.terms.loss == 0)
         return int(self.fate.of_evaluated(vanished.all(dim=1)).sum())
 
     def label_weights(self, class_weights: Tensor | None) -> Tensor:
@@ -247,14 +248,10 @@ class ScoredElements(Scored):
         }
 
     def class_sums(self, class_weights: Tensor | None) -> Sums:
-        factors = self.fate.factors
-        weight = torch.mv(self.block.targets.double().t(), factors)
-        sums = sigmoid_sums(self.block, self.terms, factors=factors, kept=self.fate.kept)
-        return {
-            "weight": weight if class_weights is None else weight * class_weights,
-            "loss_sum": sums["positive_loss_sum"] + sums["negative_loss_sum"],
-            **sums,
-        }
+        sums = sigmoid_sums(self.block, self.terms, factors=self.fate.factors, kept=self.fate.kept)
+        if class_weights is not None:
+            sums["weight"] = sums["weight"] * class_weights
+        return sums
 
     def row_losses(self) -> Tensor:
         return _finite_losses(self.terms.loss.sum(dim=1, dtype=torch.float64), self.fate)

@@ -1,113 +1,81 @@
-"""The element pass of the sigmoid family, in plain PyTorch.
+"""The passes of the sigmoid family over elements, in plain PyTorch.
 
 Every element is an independent yes or no with probability ``sigma(x)``. Everything is built from
 ``decay = exp(-|x|)``, which cannot overflow: ``softplus(x) = max(x, 0) + log1p(decay)``.
-"""
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+As those of :mod:`xentcore.softmax`, a pass runs as it stands or compiled from this source.
+"""
 
 import torch
 from torch import Tensor
 
-from xentcore.constants import Constants
+_HALF = 0.5
 
 
-@dataclass(frozen=True)
-class Elements:
-    """A block of logits and targets, and what the losses of its elements are made of.
+def measure_elements(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the losses of elements are made of, each (rows, classes), in the compute dtype.
 
-    Attributes:
-        logits: x, (rows, classes), no NaN; infinities replaced by the largest finite number.
-        targets: t in [0, 1], (rows, classes).
-        infinite: where x is +inf or -inf, or ``None`` when nowhere.
-        constants: per-class settings as tensors.
+    Returns:
+        softplus(x) = -log(1 - p), the loss where t = 0;
+        softplus(-x) = -log p, the loss where t = 1;
+        p = sigma(x);
+        1 - p = sigma(-x), without cancellation.
+
+    Args:
+        logits: x, (rows, classes), finite.
     """
-
-    logits: Tensor
-    targets: Tensor
-    infinite: Tensor | None
-    constants: Constants
-
-    def in_float64(self) -> "Elements":
-        """Return the block in float64, for losses that cancel where p is close to t."""
-        return replace(self, logits=self.logits.double(), targets=self.targets.double())
-
-    @cached_property
-    def decay(self) -> Tensor:
-        """Return exp(-|x|): 0 where the smaller of the two probabilities is too small to tell."""
-        return self.logits.abs().neg_().exp_()
-
-    @cached_property
-    def _log1p_decay(self) -> Tensor:
-        return self.decay.log1p()
-
-    @cached_property
-    def softplus(self) -> Tensor:
-        """-log(1 - p) = log(1 + e^x): the loss where t = 0."""
-        return self.logits.clamp_min(0) + self._log1p_decay
-
-    @cached_property
-    def softplus_negative(self) -> Tensor:
-        """-log p = log(1 + e^-x): the loss where t = 1."""
-        return self._log1p_decay - self.logits.clamp_max(0)
-
-    @cached_property
-    def probability(self) -> Tensor:
-        """P = sigma(x)."""
-        return torch.where(self.logits >= 0, 1.0, self.decay) / (1 + self.decay)
-
-    @cached_property
-    def complement(self) -> Tensor:
-        """1 - p = sigma(-x), without cancellation."""
-        return torch.where(self.logits >= 0, self.decay, 1.0) / (1 + self.decay)
-
-
-@dataclass(frozen=True, slots=True)
-class ElementTerms:
-    """A variant's loss and gradient per element, both (rows, classes) in the compute dtype.
-
-    Attributes:
-        loss: nats.
-        gradient: d loss / d x.
-        bounded: where an infinite logit has a finite loss although it is wrong, (rows, classes),
-            bool; ``None`` for nowhere.
-    """
-
-    loss: Tensor
-    gradient: Tensor
-    bounded: Tensor | None = None
-
-
-def elements(logits: Tensor, targets: Tensor, constants: Constants) -> Elements:
-    """Prepare a block of logits without NaN; see :class:`Elements` for shapes."""
-    infinite = logits.isinf()
-    if not infinite.any():
-        return Elements(logits=logits, targets=targets, infinite=None, constants=constants)
-    # The largest finite number stands in for infinity, so that 0 * inf cannot arise.
-    limits = torch.finfo(logits.dtype)
-    return Elements(
-        logits=logits.clamp(limits.min, limits.max),
-        targets=targets,
-        infinite=infinite,
-        constants=constants,
+    decay = logits.abs().neg_().exp_()
+    bend = decay.log1p()
+    larger = (1 + decay).reciprocal()
+    smaller = decay * larger
+    yes = logits >= 0
+    return (
+        logits.clamp_min(0) + bend,
+        bend - logits.clamp_max(0),
+        torch.where(yes, larger, smaller),
+        torch.where(yes, smaller, larger),
     )
 
 
-def restore_infinities(block: Elements, terms: ElementTerms) -> ElementTerms:
-    """Return terms whose loss is +inf where an infinite logit is wrong about its target."""
-    if block.infinite is None:
-        return terms
-    # Where it is right, the loss of the number that stands in for it is exactly 0.
-    wrong = block.infinite & (terms.loss > 0)
-    if terms.bounded is not None:
-        wrong &= ~terms.bounded
-    return replace(terms, loss=terms.loss.masked_fill(wrong, torch.inf))
+def element_sums(  # noqa: PLR0913, PLR0917  (five matrices, two columns)
+    logits: Tensor,
+    targets: Tensor,
+    probability: Tensor,
+    loss: Tensor,
+    slope: Tensor,
+    counted: Tensor,
+    factors: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return sums per class over elements, each (classes,), float64.
 
+    Returns:
+        elements with t >= 1/2; with p >= 1/2; with both;
+        losses of elements with t >= 1/2, and of the others;
+        probabilities;
+        magnitudes of the slopes; slopes;
+        targets.
 
-def cross_entropy(block: Elements, *, yes: "Tensor | float", no: "Tensor | float") -> ElementTerms:
-    """Return yes * softplus(-x) + no * softplus(x): cross-entropy with a weight for each side."""
-    return ElementTerms(
-        loss=no * block.softplus + yes * block.softplus_negative,
-        gradient=no * block.probability - yes * block.complement,
+    Args:
+        logits: x, (rows, classes), finite.
+        targets: t, (rows, classes).
+        probability: p, (rows, classes).
+        loss: (rows, classes), finite where the row's factor is not 0.
+        slope: d loss / d x, (rows, classes), likewise.
+        counted: 1 for rows that are counted, 0 for the others, (rows,), float64.
+        factors: what losses, slopes and targets of a row are multiplied by, (rows,), float64.
+    """
+    rows, weights = counted[:, None], factors[:, None]
+    positive, predicted = targets >= _HALF, logits >= 0
+    weighted_loss = torch.where(weights == 0, 0.0, weights * loss)
+    weighted_slope = torch.where(weights == 0, 0.0, weights * slope)
+    return (
+        torch.where(positive, rows, 0.0).sum(dim=0),
+        torch.where(predicted, rows, 0.0).sum(dim=0),
+        torch.where(positive & predicted, rows, 0.0).sum(dim=0),
+        torch.where(positive, weighted_loss, 0.0).sum(dim=0),
+        torch.where(positive, 0.0, weighted_loss).sum(dim=0),
+        (rows * probability).sum(dim=0),
+        weighted_slope.abs().sum(dim=0),
+        weighted_slope.sum(dim=0),
+        (weights * targets).sum(dim=0),
     )

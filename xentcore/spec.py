@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from xentcore.elements import Elements
 from xentcore.errors import InvalidSetting, ShapeMismatch, XentError
 from xentcore.options import Family, LabelKind, Options, Output, Reading
 from xentcore.registry import find_variant
 from xentcore.row_statistics import RowStatistics
 from xentcore.scoring import Scored, ScoredElements, ScoredRows
-from xentcore.sigmoid import Elements
 from xentcore.variant import SOFTMAX_REFUSES_BINARY, Settings, Variant
 
 

@@ -24,10 +24,10 @@ from typing import (
     get_type_hints,
 )
 
+from xentcore.elements import Elements, ElementTerms
 from xentcore.errors import InvalidSetting, LabelKindRefused
 from xentcore.options import Family, LabelKind, Reading
 from xentcore.row_statistics import RowStatistics, RowTerms
-from xentcore.sigmoid import Elements, ElementTerms
 from xentcore.transformation import Transformation
 
 

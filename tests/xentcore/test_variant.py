@@ -25,7 +25,7 @@ from xentcore import (
     find_variant,
     registry,
 )
-from xentcore.sigmoid import elements
+from xentcore.elements import elements
 from xentcore.variant import setting
 
 BinarySettings = VARIANTS["binary"].settings_type

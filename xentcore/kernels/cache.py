@@ -10,7 +10,12 @@ from typing import Final
 import torch
 
 _HERE: Final = Path(__file__).parent
-_SOURCES: Final = (_HERE.parent / "softmax.py", _HERE / "catalogue.py", _HERE / "compiler.py")
+_SOURCES: Final = (
+    _HERE.parent / "softmax.py",
+    _HERE.parent / "sigmoid.py",
+    _HERE / "catalogue.py",
+    _HERE / "compiler.py",
+)
 
 
 def default_root() -> Path:

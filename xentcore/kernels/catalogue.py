@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from xentcore import softmax
+from xentcore import sigmoid, softmax
 
 DTYPES: Final = (torch.float32, torch.float64)
 # The passes that are compiled for short rows too.
@@ -80,4 +80,6 @@ _PASSES: Final[tuple[_Entry, ...]] = (
     ("first_peak", softmax.first_peak, ("rc", "r", "c"), (), ()),
     ("spread", softmax.spread, _ROWS_OF_LOGITS, (2,), ()),
     ("ranking", softmax.ranking, _ROWS_OF_LOGITS, (2,), ()),
+    ("measure_elements", sigmoid.measure_elements, ("rc",), (), ()),
+    ("element_sums", sigmoid.element_sums, ("rc", "rc", "rc", "rc", "rc", "r", "r"), (), (5, 6)),
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from xentcore import softmax
+from xentcore import sigmoid, softmax
 from xentcore.constants import EXACT_IN_FLOAT32
 from xentcore.kernels.cache import default_root, folder
 from xentcore.kernels.catalogue import DTYPES, SHORT, kernels
@@ -52,6 +52,8 @@ def load_passes(root: Path | None = None) -> Passes | None:
         ),
         column_sums=compiled("column_sums", softmax.column_sums),
         scaled=compiled("scaled", softmax.scaled),
+        measure_elements=_on_whole_vectors(compiled("measure_elements", sigmoid.measure_elements)),
+        element_sums=compiled("element_sums", sigmoid.element_sums),
     )
 
 
@@ -90,5 +92,18 @@ class _Compiled:
 def _by_shape_of_weights(of_classes: Pass, of_rows: Pass) -> Pass:
     def run(logits: Tensor, anchor: Tensor, weights: Tensor) -> Any:  # noqa: ANN401  (the pass's)
         return (of_classes if weights.dim() == 1 else of_rows)(logits, anchor, weights)
+
+    return run
+
+
+def _on_whole_vectors(elements: Pass) -> Pass:
+    def run(logits: Tensor) -> Any:  # noqa: ANN401  (the pass's)
+        # What does not fill a vector is computed otherwise, and an element's last bit would depend
+        # on how many there are.
+        missing = -logits.numel() % VECTOR_ROWS
+        if not missing:
+            return elements(logits)
+        flat = pad(logits.reshape(-1), (0, missing)).reshape(-1, VECTOR_ROWS)
+        return tuple(found.reshape(-1)[:-missing].reshape(logits.shape) for found in elements(flat))
 
     return run

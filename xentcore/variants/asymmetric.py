@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from xentcore.arithmetic import power
-from xentcore.sigmoid import Elements, ElementTerms
+from xentcore.elements import Elements, ElementTerms
 from xentcore.variant import Settings, Variant, setting
 
 

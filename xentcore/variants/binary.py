@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xentcore.sigmoid import Elements, ElementTerms, cross_entropy
+from xentcore.elements import Elements, ElementTerms, cross_entropy
 from xentcore.variant import Settings, Variant, setting
 
 

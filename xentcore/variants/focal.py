@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 
 from xentcore.arithmetic import power
+from xentcore.elements import Elements, ElementTerms
 from xentcore.errors import InvalidSetting
 from xentcore.options import Family, LabelKind
 from xentcore.row_statistics import RowStatistics, RowTerms
-from xentcore.sigmoid import Elements, ElementTerms
 from xentcore.surprise import focal, on_label
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from xentcore.elements import Elements, ElementTerms, cross_entropy
 from xentcore.options import LabelKind, Reading
-from xentcore.sigmoid import Elements, ElementTerms, cross_entropy
 from xentcore.variant import Settings, Variant, setting
 
 
