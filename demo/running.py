@@ -47,7 +47,7 @@ def answers_as_xent(url: str) -> bool:
     """Tell whether a service that is ready and calls itself Xent answers."""
     try:
         with httpx2.Client(base_url=url, timeout=5, trust_env=False) as http:
-            ready = http.get("/health/ready").json() == {"ready": True}
+            ready = http.get("/health/ready").json().get("ready") is True
             return bool(ready and http.get("/openapi.json").json()["info"]["title"] == "Xent")
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError):
         return False
