@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, Final
 
-
 from benchmarks.harness import milliseconds
 from xentcore import EAGER, Passes, load_passes
 

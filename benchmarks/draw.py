@@ -17,13 +17,14 @@ WIDTH_IN: Final = 6.4
 HEIGHT_IN: Final = 3.8
 STYLE: Final = {
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "xent",  # equal numbers, equal files
+    "svg.hashsalt": "xent",
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "legend.frameon": False,
 }
+METADATA: Final = {"Date": None, "Creator": None}  # equal numbers, equal files
 MARKERS: Final = "os^Dv"
 
 
@@ -50,8 +51,8 @@ def draw(plot: Mapping[str, Any], folder: Path) -> None:
     axes.set_ylabel(plot["y"])
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    # A white ground: legible on dark pages too. No date: equal numbers, equal files.
-    figure.savefig(folder / f"{plot['stem']}.svg", facecolor="white", metadata={"Date": None})
+    # A white ground: legible on dark pages too.
+    figure.savefig(folder / f"{plot['stem']}.svg", facecolor="white", metadata=METADATA)
     pyplot.close(figure)
 
 
