@@ -73,7 +73,8 @@ def _memory(body: Endless, size: str) -> Table:
             http.exchange(warm_up)
             grown_mb = peak_growth(process, lambda: http.exchange(_request(body)))
         grown = Sample((grown_mb / MB_PER_MIB,))
-        row = Row(name, grown, None, target, "the body is held until all of it has arrived")
+        share = f"by {grown_mb * 1e6 / len(body):.0%} of the body"
+        row = Row(name, grown, None, target, share)
     except (Refused, OSError) as error:
         row = Row(name, None, None, target, str(error))
     return Table(
