@@ -56,15 +56,18 @@ openapi: $(ALL)  ## write openapi/openapi.json
 demo: $(ALL)  ## train two small classifiers and ask the service about their losses
 	$(PYTHON) -m demo
 
-bench: $(ALL)  ## print the measurements of benchmarks/
-	$(PYTHON) -m benchmarks
+bench: $(ALL)  ## measure side by side; ARGUMENTS=--quick for a smoke run
+	$(PYTHON) -m benchmarks $(ARGUMENTS)
 
 lock: $(ALL)  ## pin what pyproject.toml names; UPGRADE=--upgrade takes the newest of everything
 	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) pyproject.toml --group demo --group test --group check -o requirements.lock
 	$(VENV)/bin/uv pip compile --quiet pyproject.toml -c requirements.lock -o requirements-server.lock
+	for group in plots litserve mlserver bentoml; do \
+	  $(VENV)/bin/uv pip compile --quiet $(UPGRADE) --prerelease if-necessary --group $$group -o benchmarks/locks/$$group.lock || exit; done
+	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) --no-deps --group liger -o benchmarks/locks/liger.lock
 
 clean:  ## remove the environment and everything generated that git ignores, caches included
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
+	rm -rf $(VENV) benchmarks/.environments .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PYTHON):

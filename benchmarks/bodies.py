@@ -1,6 +1,8 @@
 """Batches as request bodies."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 JSON: Final = "application/json"
 SAFETENSORS: Final = "application/x-safetensors"
 SEED: Final = 0
+BLOCK_BYTES: Final = 1 << 24
 
 
 def batch(rows: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -26,15 +29,56 @@ def as_json(logits: Tensor, labels: Tensor) -> bytes:
 
 def as_safetensors(logits: Tensor, labels: Tensor, **request: object) -> bytes:
     """Return the tensors' bytes, and the document in the header."""
-    parts = {"labels": labels.numpy().tobytes(), "logits": logits.numpy().tobytes()}
-    header: dict[str, object] = {"__metadata__": {"request": json.dumps(request)}}
-    offset = 0
-    for (name, data), (dtype, tensor) in zip(
-        parts.items(), (("I64", labels), ("F32", logits)), strict=True
-    ):
-        end = offset + len(data)
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
+    head = _head(len(logits), logits.shape[1], request)
+    return b"".join((head, labels.numpy().tobytes(), logits.numpy().tobytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A safetensors body of any size in little memory: the same block of rows, over and over.
+
+    Attributes:
+        head: header and labels.
+        block: rows of logits.
+        times: how often the block comes.
+    """
+
+    head: bytes
+    block: bytes
+    times: int
+
+    def __len__(self) -> int:
+        return len(self.head) + self.times * len(self.block)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.head
+        for _ in range(self.times):
+            yield self.block
+
+
+def endless(rows: int, classes: int, **request: object) -> Endless:
+    """Return a body of as many rows, in blocks as large as fit, which must divide them."""
+    per_block = min(rows, BLOCK_BYTES // (4 * classes))
+    while rows % per_block:
+        per_block -= 1
+    logits, _ = batch(per_block, classes)
+    labels = torch.randint(classes, (rows,), generator=torch.Generator().manual_seed(SEED))
+    head = _head(rows, classes, request) + labels.numpy().tobytes()
+    return Endless(head, logits.numpy().tobytes(), rows // per_block)
+
+
+def _head(rows: int, classes: int, request: dict[str, object]) -> bytes:
+    """Return the header; labels come first, so that rows can be read as they come."""
+    end = 8 * rows
+    header = {
+        "__metadata__": {"request": json.dumps(request)},
+        "labels": {"dtype": "I64", "shape": [rows], "data_offsets": [0, end]},
+        "logits": {
+            "dtype": "F32",
+            "shape": [rows, classes],
+            "data_offsets": [end, end + 4 * rows * classes],
+        },
+    }
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head + b"".join(parts.values())
+    return len(head).to_bytes(8, "little") + head

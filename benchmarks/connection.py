@@ -2,19 +2,26 @@
 
 import re
 import socket
+from collections.abc import Iterable
 from typing import Final, Self
 
 OK: Final = b"HTTP/1.1 200 "
+DETAIL: Final = re.compile(rb'"detail": ?"([^"]*)"')
 HEAD_END: Final = b"\r\n\r\n"
 LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 CHUNK: Final = 1 << 20
+TIMEOUT_S: Final = 120.0
+
+
+class Refused(Exception):
+    """A request was not answered 200; the message is short enough for a table."""
 
 
 class Connection:
     """One TCP connection on loopback, used again and again."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(CHUNK)
 
@@ -37,7 +44,7 @@ class Connection:
         """Receive one HTTP answer; return its head.
 
         Raises:
-            RuntimeError: it is no 200.
+            Refused: it is no 200.
         """
         head = b""
         while HEAD_END not in head:
@@ -46,13 +53,23 @@ class Connection:
         head, _, body = head.partition(HEAD_END)
         length = LENGTH.search(head)
         if not head.startswith(OK) or length is None:
-            raise RuntimeError(f"not a plain 200: {head!r} {body[:500]!r}")
+            raise Refused(f"{_line(head)}{_detail(body)}")
         self.receive(int(length[1]) - len(body))
         return head
 
-    def exchange(self, request: bytes) -> bytes:
-        """Send one HTTP request; return the head of its answer."""
-        self.send(request)
+    def exchange(self, request: Iterable[bytes]) -> bytes:
+        """Send one HTTP request, part by part; return the head of its answer.
+
+        Raises:
+            Refused: the answer is no 200.
+        """
+        try:
+            for part in request:
+                self.send(part)
+        except ConnectionError:
+            # Refused before all of it was sent: the answer says why.
+            self.answer()
+            raise
         return self.answer()
 
     def _some(self, most: int) -> int:
@@ -62,10 +79,25 @@ class Connection:
         return got
 
 
-def post(path: str, body: bytes, media_type: str) -> bytes:
-    """Return the bytes of a POST."""
-    head = (
+def post(path: str, body: bytes, media_type: str) -> tuple[bytes]:
+    """Return the bytes of a POST, as the only part of it."""
+    return (head(path, len(body), media_type) + body,)
+
+
+def head(path: str, length: int, media_type: str) -> bytes:
+    """Return the head of a POST."""
+    lines = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-        f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"content-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
     )
-    return head.encode() + body
+    return lines.encode()
+
+
+def _line(answer: bytes) -> str:
+    return answer.partition(b"\r\n")[0].decode(errors="replace")
+
+
+def _detail(body: bytes) -> str:
+    """Return what a problem document says, as far as it has arrived."""
+    found = DETAIL.search(body)
+    return f": {found[1].decode(errors='replace')}" if found else ""

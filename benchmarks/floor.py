@@ -1,28 +1,30 @@
-"""``python -m benchmarks.floor PORT BYTES``: the floor. Takes BYTES, answers one byte, again.
+"""``python -m benchmarks.floor PORT BYTES BUFFER``: takes BYTES, answers one byte, again.
 
-Nothing that receives a batch over a socket can be faster than receiving it over a socket.
+The floor: nothing that receives a batch over a socket can be faster than receiving it over a
+socket. A BUFFER smaller than the batch is filled again and again, so that the bytes go nowhere.
 """
 
 import socket
 import sys
 
 
-def serve(port: int, count: int) -> None:
-    """Take ``count`` bytes into one buffer and answer one byte, until the other side closes."""
-    whole = memoryview(bytearray(count))
+def serve(port: int, count: int, buffer: int) -> None:
+    """Take ``count`` bytes into a buffer and answer one byte, until the other side closes."""
+    room = memoryview(bytearray(buffer))
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:
             connection, _ = server.accept()
             with connection:
-                while _filled(connection, whole):
+                while _taken(connection, count, room):
                     connection.sendall(b"\0")
 
 
-def _filled(connection: socket.socket, whole: memoryview) -> bool:
-    """Fill the buffer; tell whether the other side has not closed before."""
+def _taken(connection: socket.socket, count: int, room: memoryview) -> bool:
+    """Receive the bytes; tell whether the other side has not closed before."""
     position = 0
-    while position < len(whole):
-        got = connection.recv_into(whole[position:])
+    while position < count:
+        at = position % len(room)
+        got = connection.recv_into(room[at : at + count - position])
         if not got:
             return False
         position += got
@@ -30,4 +32,4 @@ def _filled(connection: socket.socket, whole: memoryview) -> bool:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    serve(*map(int, sys.argv[1:]))

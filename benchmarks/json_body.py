@@ -37,7 +37,7 @@ def run(*, quick: bool) -> Table:
                 "POST /loss/sparse",
                 samples["POST /loss/sparse"],
                 "FastAPI, list[list[float]]",
-                ("<=", 0.5),
+                ("<=", 0.35),
                 timing.limit(),
             ),
         ),

@@ -1,20 +1,28 @@
 """What is measured runs in processes of its own, on loopback, and is stopped at the end."""
 
+import http.client
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
+
+from benchmarks import environments
 
 ROOT: Final = Path(__file__).parent.parent
-START_S: Final = 60.0
-STOP_S: Final = 30.0
+PROCESSES: Final = Path("/proc")
+START_S: Final = 120.0
+STOP_S: Final = 20.0
+PROBE_S: Final = 5.0
+READ_AT_MOST: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +33,48 @@ class Server:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a server is started.
+
+    Attributes:
+        command: what is run.
+        port: where it is to listen.
+        ready: the path that is answered 200 once it serves; ``None`` for no HTTP.
+        environment: on top of this process's.
+    """
+
+    command: Sequence[str]
+    port: int
+    ready: str | None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 @contextmanager
 def xent(**settings: object) -> Iterator[Server]:
     """Run the service with its defaults, but for the port and these settings."""
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
-        given = {"PORT": port, "DATA_DIR": folder, "LOG_LEVEL": "error", **settings}
+        # built: no compiler runs beside what is measured.
+        given = {
+            "PORT": port,
+            "DATA_DIR": folder,
+            "LOG_LEVEL": "error",
+            "KERNELS": "built",
+            **settings,
+        }
         environment = {f"XENT_{key.upper()}": str(value) for key, value in given.items()}
-        with _running(["service"], port, environment) as server:
+        command = [sys.executable, "-m", "service"]
+        with _running(Launch(command, port, "/health/ready", environment)) as server:
             yield server
 
 
 @contextmanager
-def floor(count: int) -> Iterator[Server]:
-    """Run a plain socket that takes ``count`` bytes at a time."""
+def floor(count: int, buffer: int | None = None) -> Iterator[Server]:
+    """Run a plain socket that takes ``count`` bytes at a time; the buffer may be smaller."""
     port = _free_port()
-    with _running(["benchmarks.floor", str(port), str(count)], port, {}) as server:
+    command = [sys.executable, "-m", "benchmarks.floor", *map(str, (port, count, buffer or count))]
+    with _running(Launch(command, port, None)) as server:
         yield server
 
 
@@ -48,39 +82,154 @@ def floor(count: int) -> Iterator[Server]:
 def route() -> Iterator[Server]:
     """Run the FastAPI route."""
     port = _free_port()
-    with _running(["benchmarks.route", str(port)], port, {}) as server:
+    command = [sys.executable, "-m", "benchmarks.route", str(port)]
+    with _running(Launch(command, port, "/openapi.json")) as server:
         yield server
 
 
 @contextmanager
-def _running(module: list[str], port: int, environment: dict[str, str]) -> Iterator[Server]:
+def litserve() -> Iterator[Server]:
+    """Run the loss behind LitServe.
+
+    Raises:
+        NotInstalled: it cannot be had here.
+    """
+    port = _free_port()
+    command = [str(environments.python("litserve")), "-m", "benchmarks.peers.litserve", str(port)]
+    with _running(Launch(command, port, "/health")) as server:
+        yield server
+
+
+@contextmanager
+def mlserver() -> Iterator[Server]:
+    """Run the loss behind MLServer.
+
+    Raises:
+        NotInstalled: it cannot be had here.
+    """
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
+        command = [
+            *(str(environments.python("mlserver")), "-m", "benchmarks.peers.mlserver"),
+            *(str(port), folder),
+        ]
+        with _running(Launch(command, port, "/v2/models/loss/ready")) as server:
+            yield server
+
+
+@contextmanager
+def bentoml() -> Iterator[Server]:
+    """Run the loss behind BentoML.
+
+    Raises:
+        NotInstalled: it cannot be had here.
+    """
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
+        # It would tell its makers about every start.
+        environment = {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
+        command = [
+            *(str(environments.python("bentoml")), "-m", "bentoml", "serve"),
+            *("benchmarks.peers.bento:Loss", "--host", "127.0.0.1", "--port", str(port)),
+        ]
+        with _running(Launch(command, port, "/readyz", environment)) as server:
+            yield server
+
+
+@contextmanager
+def _running(launch: Launch) -> Iterator[Server]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("XENT_")}
-    process = subprocess.Popen(  # noqa: S603  (modules of this repository)
-        [sys.executable, "-m", *module], cwd=ROOT, env={**kept, **environment}
-    )
-    try:
-        _wait(process, port)
-        yield Server(process.pid, port)
-    finally:
-        process.terminate()
+    stated = {key: os.environ[key] for key in ("XENT_KERNELS_DIR",) if key in os.environ}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603  (modules of this repository)
+            [*_ended_with_this_process(), *launch.command],
+            cwd=ROOT,
+            env={**kept, **stated, **launch.environment, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _wait(process, launch, log)
+            yield Server(process.pid, launch.port)
+        finally:
+            _stop(process)
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _ended_with_this_process() -> list[str]:
+    """Return a prefix of commands: even if this process is killed, what it started ends with it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+
+
+def _wait(process: "subprocess.Popen[bytes]", launch: Launch, log: IO[bytes]) -> None:
     last_s = time.monotonic() + START_S
-    while True:
+    while not _ready(launch):
+        if process.poll() is not None or time.monotonic() > last_s:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - READ_AT_MOST))
+            said = log.read().decode(errors="replace")
+            raise RuntimeError(f"{' '.join(launch.command)} did not start:\n{said}")
+        time.sleep(0.05)
+
+
+def _ready(launch: Launch) -> bool:
+    try:
+        if launch.ready is None:
+            socket.create_connection(("127.0.0.1", launch.port), timeout=PROBE_S).close()
+            return True
+        connection = http.client.HTTPConnection("127.0.0.1", launch.port, timeout=PROBE_S)
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > last_s:
-                raise RuntimeError("a server did not start; see what it wrote above") from None
-            time.sleep(0.05)
-        else:
-            return
+            connection.request("GET", launch.ready)
+            return connection.getresponse().status == http.HTTPStatus.OK
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a server and whatever it started, which may have left its process group."""
+    with ExitStack() as handles:
+        # Handles, not numbers: a number may be another process's by the time it is used.
+        others = [handles.enter_context(_handle(each)) for each in _descendants(process.pid)]
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+        for other in others:
+            if other is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(other, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _handle(process_id: int) -> Iterator[int | None]:
+    try:
+        handle = os.pidfd_open(process_id)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _descendants(process_id: int) -> list[int]:
+    """Return the processes that a process started, and those that they started."""
+    children: dict[int, list[int]] = {}
+    for stat in PROCESSES.glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # proc(5): pid (name) state ppid ...; a name may hold anything, parentheses too.
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found, waiting = [], [process_id]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
 
 
 def _free_port() -> int:

@@ -33,5 +33,7 @@ class Timing:
     def limit(self) -> str:
         """Return a sentence that names the longest lap."""
         medians = self.medians()
+        if not medians:
+            return "no Server-Timing was sent"
         longest = max(medians, key=medians.__getitem__)
         return f"{longest} takes longest ({medians[longest]:.1f} ms)"
