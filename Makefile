@@ -18,13 +18,13 @@ serve: $(SERVER)  ## run the service on 127.0.0.1:8000
 	$(PYTHON) -m service
 
 test: $(ALL)  ## run the whole test suite
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
 	$(PYTHON) -m pytest tests/compose
 
 check: format-check lint types contracts drift  ## run everything that CI insists on, tests with coverage last
-	$(PYTHON) -m pytest --cov --cov-report=term
+	$(PYTHON) -m pytest -n auto --cov --cov-report=term
 
 format-check: $(ALL)  ## fail where `make format` would change layout
 	$(PYTHON) -m ruff format --check

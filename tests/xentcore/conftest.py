@@ -118,7 +118,8 @@ def name_of(value: object) -> str:
             if (given := getattr(value.settings, setting.name)) != setting.default
         ]
         return "-".join([value.variant, *stated])
-    return str(value).removeprefix("torch.")
+    # A function's address differs from process to process, and tests are shared out by name.
+    return getattr(value, "__qualname__", str(value)).removeprefix("torch.")
 
 
 def assert_exact(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:

@@ -19,7 +19,7 @@ from xentcore import Options, Result
 from xentcore.options import Normaliser
 
 EVERY_LABEL_KIND = [(case, kind) for case in CASES for kind in case.labels]
-ROWS = 8
+ROWS = 6
 HALF = (torch.float16, torch.bfloat16)
 
 

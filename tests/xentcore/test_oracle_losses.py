@@ -21,7 +21,7 @@ from xentcore import Options
 from xentcore.options import Normaliser
 
 EVERY_LABEL_KIND = [(case, kind) for case in CASES for kind in case.labels]
-ROWS = 40
+ROWS = 20
 ROW_VALUES = Options(reduction="none")
 
 
