@@ -1,5 +1,6 @@
 """``create_app(settings)``: the only place where the parts are joined."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -55,6 +56,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
         await kernels.start()
+        # What is there now stays: a collection that looked through all of PyTorch's modules again
+        # would stop an evaluation for a tenth of a second.
+        gc.freeze()
         log.info("ready", device=str(device), workers=settings.workers, threads=settings.threads)
         yield
         await kernels.stop()
