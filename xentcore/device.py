@@ -11,6 +11,8 @@ from xentcore.errors import DeviceUnavailable
 # Measured: two megabytes of float32 are enough to hide what starting a dozen operations costs.
 # Twice as much is hardly faster, and would show in the memory of the process.
 CPU_BLOCK_ELEMENTS: Final = 1 << 19
+# Compiled passes write no matrices: more rows cost no memory, and fewer blocks fewer starts.
+COMPILED_BLOCKS: Final = 2
 # On a GPU a block of this many elements hides the launches; more would only cost memory.
 CUDA_BLOCK_ELEMENTS: Final = 1 << 25
 # A block of the widest evaluation holds about this many bytes of temporaries per element.
@@ -39,9 +41,9 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def block_rows(classes: int, device: torch.device) -> int:
+def block_rows(classes: int, device: torch.device, *, compiled: bool = False) -> int:
     """Return how many rows of this width make a good block: at least one."""
-    elements = CPU_BLOCK_ELEMENTS
+    elements = CPU_BLOCK_ELEMENTS * (COMPILED_BLOCKS if compiled else 1)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # A quarter: other workers compute on the same device.

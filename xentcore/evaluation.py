@@ -388,7 +388,9 @@ class Evaluation:
 
     def _each_block(self, chunk: Chunk, work: Callable[[Block], T]) -> Iterator[T]:
         """Yield what the work makes of each block, in the order of the rows."""
-        for block in chunk.layout.blocks(block_rows(chunk.layout.classes, self.device)):
+        compiled = self._passes.name == "compiled"
+        rows = block_rows(chunk.layout.classes, self.device, compiled=compiled)
+        for block in chunk.layout.blocks(rows):
             if self._cancelled():
                 raise Cancelled("the evaluation was cancelled")
             self._await_rows(block.stop)

@@ -462,6 +462,12 @@ def test_a_block_fits_the_cache(classes: int) -> None:
     assert rows * classes <= elements < (rows + 1) * classes
 
 
+def test_compiled_passes_take_larger_blocks() -> None:
+    cpu = torch.device("cpu")
+    rows = xentcore.device.block_rows(1000, cpu, compiled=True)
+    assert rows > xentcore.device.block_rows(1000, cpu)
+
+
 @pytest.mark.parametrize("classes", [0, 1 << 40])
 def test_a_block_holds_a_row_at_least(classes: int) -> None:
     assert xentcore.device.block_rows(classes, torch.device("cpu")) >= 1
