@@ -118,6 +118,10 @@ def test_answers_from_outside(stack: Stack) -> None:
     assert stack.loss() == pytest.approx(0.8413, abs=1e-4)
 
 
+def test_brings_its_compiled_passes_along(stack: Stack) -> None:
+    assert stack.xent.get("/health/ready").json() == {"ready": True, "kernels": "compiled"}
+
+
 def test_is_confined(stack: Stack) -> None:
     assert stack.python("import os; print(os.getuid())") == "10001"
     assert stack.python("import os; print(bool(os.statvfs('/').f_flag & os.ST_RDONLY))") == "True"
