@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import service.environment  # noqa: F401  (first: it must precede PyTorch)  # isort: split
-from benchmarks import core, json_body, memory, report, small, transfer
+from benchmarks import core, json_body, memory, report, small, stream, transfer
 from benchmarks.harness import Table
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -27,6 +27,7 @@ def _narrow(*, quick: bool) -> Table:
 
 IDEAS: Final[dict[str, Callable[..., Table]]] = {
     "transfer": transfer.run,
+    "stream": stream.run,
     "json": json_body.run,
     "memory": memory.run,
     "core-wide": _wide,

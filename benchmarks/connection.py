@@ -62,10 +62,14 @@ class Connection:
         return got
 
 
+def head(path: str, length: int, media_type: str) -> bytes:
+    """Return the head of a POST."""
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        f"content-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+    ).encode()
+
+
 def post(path: str, body: bytes, media_type: str) -> bytes:
     """Return the bytes of a POST."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-        f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return head(path, len(body), media_type) + body

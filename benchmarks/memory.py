@@ -49,16 +49,27 @@ def _request(media_type: str, rows: int) -> bytes:
     return post("/loss/sparse", body, SAFETENSORS)
 
 
+class Growth:
+    """Growth of a process's peak resident memory from now on."""
+
+    def __init__(self, process_id: int) -> None:
+        self._process = Path("/proc") / str(process_id)
+        (self._process / "clear_refs").write_text(RESET_PEAK)
+        self._before_mb = _status_mb(self._process, "VmRSS")
+
+    def mb(self) -> float:
+        """Return megabytes."""
+        return _status_mb(self._process, "VmHWM") - self._before_mb
+
+
 def _growth(warm_up: bytes, request: bytes) -> float:
     """Return the growth of a fresh service in MB."""
     with servers.xent() as service, Connection(service.port) as http:
         http.exchange(warm_up)
-        process = Path("/proc") / str(service.process_id)
-        (process / "clear_refs").write_text(RESET_PEAK)
-        before = _status_mb(process, "VmRSS")
+        growth = Growth(service.process_id)
         for _ in range(REQUESTS):
             http.exchange(request)
-        return _status_mb(process, "VmHWM") - before
+        return growth.mb()
 
 
 def _status_mb(process: Path, field: str) -> float:

@@ -37,10 +37,11 @@ def xent(**settings: object) -> Iterator[Server]:
 
 
 @contextmanager
-def floor(count: int) -> Iterator[Server]:
-    """Run a plain socket that takes ``count`` bytes at a time."""
+def floor(count: int, buffer_bytes: int | None = None) -> Iterator[Server]:
+    """Run a plain socket that takes ``count`` bytes at a time, through a buffer of as many."""
     port = _free_port()
-    with _running(["benchmarks.floor", str(port), str(count)], port, {}) as server:
+    sizes = [str(count), str(buffer_bytes or count)]
+    with _running(["benchmarks.floor", str(port), *sizes], port, {}) as server:
         yield server
 
 

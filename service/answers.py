@@ -8,7 +8,7 @@ from torch import Tensor
 from xentcore import Calibration, Distribution, HardRow, Result
 
 Names = Sequence[str] | None
-Ids = Sequence[str | int] | None
+Ids = Sequence[str | int] | Mapping[int, str | int] | None
 
 
 def answer(
