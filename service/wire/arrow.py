@@ -124,6 +124,7 @@ class ArrowStream:
             raise invalid("", "the numbers are big-endian: send them little-endian")
         try:
             schema = ipc.read_schema(ipc.read_message(pa.py_buffer(data)))
+            _ = schema.names  # decoded on demand, and may be no UTF-8
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Malformed("the schema of the Arrow stream is damaged") from error
         self._schema = schema

@@ -1,6 +1,6 @@
 """Columns of a record batch as tensors: which there may be, and what is checked beforehand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, overload
 
@@ -104,8 +104,13 @@ def columns_of(schema: pa.Schema) -> Columns:
     )
 
 
+def _is_list_of(kind: pa.DataType, numbers: Collection[pa.DataType]) -> bool:
+    # Damaged schemas may claim sizes below 0.
+    return pa.types.is_fixed_size_list(kind) and kind.value_type in numbers and kind.list_size > 0
+
+
 def _logits_kind(kind: pa.DataType) -> Kind:
-    if pa.types.is_fixed_size_list(kind) and kind.value_type in FLOATS and kind.list_size > 0:
+    if _is_list_of(kind, FLOATS):
         return Kind(FLOATS[kind.value_type], (kind.list_size,))
     raise invalid(
         "/logits",
@@ -115,7 +120,7 @@ def _logits_kind(kind: pa.DataType) -> Kind:
 
 
 def _label_kind(kind: pa.DataType) -> Kind:
-    if pa.types.is_fixed_size_list(kind) and kind.value_type in NUMBERS:
+    if _is_list_of(kind, NUMBERS):
         return Kind(NUMBERS[kind.value_type], (kind.list_size,))
     if kind in NUMBERS:
         return Kind(NUMBERS[kind], ())
@@ -139,7 +144,7 @@ def _refuse_nulls(name: str, column: pa.Array) -> None:
     values = column
     each = 1
     if not column.null_count and isinstance(column, pa.FixedSizeListArray):
-        values, each = column.values, column.type.list_size
+        values, each = _entries(column), column.type.list_size
     if not values.null_count:
         return
     place = values.is_null().index(pa.scalar(value=True)).as_py()
@@ -152,9 +157,14 @@ def _refuse_nulls(name: str, column: pa.Array) -> None:
     )
 
 
+def _entries(column: pa.FixedSizeListArray) -> pa.Array:
+    """Return the numbers of all lists; a sender may have put more behind them."""
+    return column.values.slice(0, len(column) * column.type.list_size)
+
+
 def _tensor(column: pa.Array, kind: Kind, memory: Body) -> Tensor:
     """Return a column as a view of the message's memory; booleans, which are bits there, copied."""
-    values = column.values if kind.each else column
+    values = _entries(column) if kind.each else column
     shape = (len(column), *kind.each)
     if kind.dtype == torch.bool:
         return torch.from_numpy(values.to_numpy(zero_copy_only=False)).view(shape)
