@@ -7,6 +7,7 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.direct import EXTENSION
 from service.engine import Engine, Permit, Work
 from service.evaluated import Clock, Evaluated
 from service.flow import Flow
@@ -66,6 +67,7 @@ class Exchange:
                 headers,
                 limit=self._settings.body_bytes,
                 deadline_s=self._settings.body_deadline_s,
+                direct=request.scope["state"].get(EXTENSION),
             )
             try:
                 if decoder is identity and self._comes_in_pieces(incoming, source):

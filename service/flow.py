@@ -74,6 +74,7 @@ class Flow(Generic[T]):
         self._free: deque[Piece] = deque()
         self._freed = asyncio.Event()
         self._filled: deque[Piece] = deque()
+        self._piece: Piece | None = None  # the one that is being filled
         self._complete = False
         self._begun = False
         self._step: Running[tuple[T] | None] | None = None
@@ -98,25 +99,46 @@ class Flow(Generic[T]):
                 receiving.exception()  # seen: nobody else will ask
             receiving.cancel()
             self._outcome.cancel()
+            self._incoming.end()
             self._end()
 
     async def _receive(self) -> None:
         """Fill pieces until the body is complete, then watch for the client's leaving."""
-        piece: Piece | None = None
-        while not self._incoming.complete:
-            data = memoryview((await self._incoming.receive()).get("body", b""))
-            while data:
-                piece = piece or await self._empty_piece()
-                data = data[piece.fill(data) :]
-                if piece.full:
-                    self._filled.append(piece)
-                    self._work()
-                    piece = None
-        if piece is not None:
-            self._filled.append(piece)
+        incoming = self._incoming
+        await self._take((await incoming.receive()).get("body", b""))
+        since = incoming.go_direct()
+        if since is None:
+            while not incoming.complete:
+                await self._take((await incoming.receive()).get("body", b""))
+        else:
+            await self._take(since)
+            while not incoming.complete:
+                await self._take_direct()
         self._complete = True
+        self._hand_over()
+        await gone(incoming.receive)
+
+    async def _take(self, body: bytes) -> None:
+        data = memoryview(body)
+        while data:
+            piece = self._piece = self._piece or await self._empty_piece()
+            data = data[piece.fill(data) :]
+            if piece.full:
+                self._hand_over()
+
+    async def _take_direct(self) -> None:
+        piece = self._piece = self._piece or await self._empty_piece()
+        before = self._incoming.size
+        await self._incoming.receive_into(piece.room())
+        piece.advance(self._incoming.size - before)
+        if piece.full:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._piece is not None:
+            self._filled.append(self._piece)
+        self._piece = None
         self._work()
-        await gone(self._incoming.receive)
 
     async def _empty_piece(self) -> Piece:
         """Return a piece to fill. Until a worker has read one, no more is received."""

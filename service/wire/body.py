@@ -3,13 +3,27 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from service.errors import BodyTimeout, ClientDisconnected, Malformed, TooLarge
 
+T = TypeVar("T")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 CONTENT_LENGTH: Final = "content-length"
+
+
+class Direct(Protocol):
+    """A way around messages for the rest of a body of known length; see :mod:`service.direct`."""
+
+    def begin(self, received: int) -> bytes:
+        """Begin after ``received`` bytes; return those that came since."""
+
+    async def receive_into(self, room: memoryview) -> int:
+        """Fill ``room``, or as much of it as the body still has; less if the client goes away."""
+
+    def end(self) -> None:
+        """Go back to messages, whatever was received."""
 
 
 class Incoming:
@@ -20,6 +34,7 @@ class Incoming:
         headers: of the request.
         limit: bytes that are taken.
         deadline_s: seconds for the whole body.
+        direct: the way around messages, where there is one.
 
     Attributes:
         expected: bytes that the headers declare; ``None`` where they do not say.
@@ -33,9 +48,16 @@ class Incoming:
     """
 
     def __init__(
-        self, receive: Receive, headers: Mapping[str, str], *, limit: int, deadline_s: float
+        self,
+        receive: Receive,
+        headers: Mapping[str, str],
+        *,
+        limit: int,
+        deadline_s: float,
+        direct: Direct | None = None,
     ) -> None:
         self._receive = receive
+        self._direct = direct
         self.limit = limit
         self.expected = _declared(headers, limit)
         self._deadline_s = deadline_s
@@ -64,23 +86,69 @@ class Incoming:
         """
         if self.complete:
             return await self._receive()
-        # One deadline for all of it: trickling gains nothing.
-        try:
-            async with asyncio.timeout(self._deadline_s - self.spent_s):
-                message = await self._receive()
-        except TimeoutError:
-            raise BodyTimeout(f"the body was not complete within {self._deadline_s:g} s") from None
+        message = await self._in_time(self._receive())
         if message["type"] == "http.disconnect":
-            raise ClientDisconnected("the client went away while sending its body")
+            raise _gone()
         self.size += len(message.get("body", b""))
         if self.size > self.limit:
             raise TooLarge(f"the body has more than {self.limit} bytes")
         if not message.get("more_body", False):
             if self.expected not in (None, self.size):
                 raise Malformed(f"the body has {self.size} bytes, its headers said {self.expected}")
-            self.complete = True
-            self.duration_s = self.spent_s
+            self._complete()
         return message
+
+    def go_direct(self) -> bytes | None:
+        """Leave messages for :meth:`receive_into`, after the first of them.
+
+        Returns:
+            bytes that came since the last message; ``None`` where there is no way around messages.
+        """
+        if self._direct is None or self.expected is None or self.complete:
+            return None
+        since = self._direct.begin(self.size)
+        self._count(len(since))
+        return since
+
+    async def receive_into(self, room: memoryview) -> None:
+        """Fill ``room``, or as much of it as the body still has.
+
+        Raises:
+            BodyTimeout: the deadline passed.
+            ClientDisconnected: the client went away before the end.
+        """
+        direct: Direct = self._direct  # type: ignore[assignment]  # go_direct() was called
+        wanted = min(len(room), (self.expected or 0) - self.size)
+        received = await self._in_time(direct.receive_into(room))
+        self._count(received)
+        if received < wanted:
+            raise _gone()
+
+    def end(self) -> None:
+        """Receive no more of the body; what still comes of it is thrown away."""
+        if self._direct is not None:
+            self._direct.end()
+
+    async def _in_time(self, received: Awaitable[T]) -> T:
+        # One deadline for all of it: trickling gains nothing.
+        try:
+            async with asyncio.timeout(self._deadline_s - self.spent_s):
+                return await received
+        except TimeoutError:
+            raise BodyTimeout(f"the body was not complete within {self._deadline_s:g} s") from None
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        if self.size == self.expected:
+            self._complete()
+
+    def _complete(self) -> None:
+        self.complete = True
+        self.duration_s = self.spent_s
+
+
+def _gone() -> ClientDisconnected:
+    return ClientDisconnected("the client went away while sending its body")
 
 
 def _declared(headers: Mapping[str, str], limit: int) -> int | None:

@@ -36,6 +36,14 @@ class Piece:
         self.end += taken
         return taken
 
+    def room(self) -> memoryview:
+        """Return the memory that is not filled; tell :meth:`advance` what was put there."""
+        return self.memory[self.end :].data
+
+    def advance(self, size: int) -> None:
+        """Count ``size`` bytes of :meth:`room` as filled."""
+        self.end += size
+
     def empty(self) -> None:
         """Forget what was filled in."""
         self.end = self.begin
