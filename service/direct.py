@@ -60,7 +60,8 @@ class Direct(asyncio.BufferedProtocol):
         try:
             return await self._done
         except asyncio.CancelledError:
-            transport.pause_reading()  # nobody says where more of it goes
+            if not self._discard:
+                transport.pause_reading()  # nobody says where more of it goes
             raise
 
     def end(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar
@@ -200,12 +201,12 @@ class Engine:
     def _run_next(self) -> None:
         """Take up what waits longest; called on a worker once for everything that was submitted."""
         for waiting in self._waiting:
-            try:
+            with suppress(IndexError):  # taken by another worker, or given up at a stop
                 found = waiting.popleft()
-            except IndexError:
-                continue
-            found.run()
+                break
+        else:
             return
+        found.run()
 
     def _retry_after_s(self) -> int:
         """Return when a place should be free: the mean duration times the rounds before it."""

@@ -25,6 +25,10 @@ PIECES: Final = 3
 ALIGNMENT: Final = 64  # a number that lies aligned in the body lies aligned in its piece
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Reader(Protocol[T_co]):
     """What a worker does with a body. Called from one thread at a time."""
 
@@ -78,7 +82,7 @@ class Flow(Generic[T]):
         self._complete = False
         self._begun = False
         self._step: Running[tuple[T] | None] | None = None
-        self._clock: asyncio.TimerHandle | None = None
+        self._clock = self._loop.call_later(0, _nothing)
 
     async def carry(self) -> T:
         """Return what the reader made of the body.
@@ -192,8 +196,7 @@ class Flow(Generic[T]):
 
     def _step_ended(self, step: Running[tuple[T] | None]) -> None:
         self._step = None
-        if self._clock is not None:
-            self._clock.cancel()
+        self._clock.cancel()
         if self._outcome.done():
             return
         try:
@@ -214,8 +217,7 @@ class Flow(Generic[T]):
 
     def _end(self) -> None:
         """Give up what runs, and close the reader as soon as nobody reads."""
-        if self._clock is not None:
-            self._clock.cancel()
+        self._clock.cancel()
         if self._step is None:
             self._reader.close()
             return

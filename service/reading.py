@@ -83,6 +83,5 @@ class Reading:
 
     def close(self) -> None:
         """Give back what is held: the temporary file, and the tensors that lie in it."""
-        if self._stream is not None:
-            self._stream.close()
+        self._stream.close()  # type: ignore[union-attr]  # once
         self._stream = self._asking = None

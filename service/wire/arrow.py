@@ -13,7 +13,6 @@ from pyarrow import ipc
 from service.errors import Malformed, invalid
 from service.wire.arrow_columns import Columns, columns_of
 from service.wire.arrow_message import (
-    DICTIONARY,
     RECORD_BATCH,
     SCHEMA,
     Frame,
@@ -145,8 +144,6 @@ class ArrowStream:
         )
 
     def _batch(self, frame: Frame, data: Body, columns: Columns) -> None:
-        if frame.kind == DICTIONARY:
-            raise invalid("", "dictionaries are not read: send plain columns")
         if frame.kind != RECORD_BATCH:
             raise Malformed("an Arrow stream has record batches behind its schema")
         if frame.compressed:

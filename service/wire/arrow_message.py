@@ -10,7 +10,6 @@ from service.wire.payload import Body
 CONTINUATION: Final = b"\xff\xff\xff\xff"
 PREFIX_BYTES: Final = 8  # the continuation and the length of the metadata
 SCHEMA: Final = 1
-DICTIONARY: Final = 2
 RECORD_BATCH: Final = 3
 
 # Fields by their place in Message.fbs and Schema.fbs.

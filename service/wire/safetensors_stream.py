@@ -87,7 +87,7 @@ class SafetensorsStream:
             check_length(header.data_bytes, terms.length - self._start)
         if self._start + header.data_bytes > terms.body_bytes:
             raise TooLarge(f"the body has more than {terms.body_bytes} bytes")
-        self._in_rows = _is_read_in_rows(header, terms.spool_bytes)
+        self._in_rows = _is_read_in_rows(header, terms.message_bytes)
         kept = header.logits.begin if self._in_rows else header.data_bytes
         self._spool = Spool(kept, memory=terms.spool_bytes, folder=terms.folder)
         self._left = kept

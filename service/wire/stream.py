@@ -61,7 +61,7 @@ class Terms:
         fields: names that the document may have.
         length: bytes of the body, where they are known beforehand.
         body_bytes: most bytes of the body.
-        message_bytes: most bytes of one record batch.
+        message_bytes: most bytes of what is read as one: a record batch, an entry of logits.
         spool_bytes: most bytes that are kept in memory until all of them are there.
         folder: where more than that is kept.
     """

@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     server.stop()
 
 
-@pytest.fixture(scope="module", params=[(64, 0), (1024, 0), (1 << 20, 1 << 20)], ids=str)
+@pytest.fixture(scope="module", params=[(64, 0), (1000, 4000), (1 << 20, 1 << 20)], ids=str)
 def streaming(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
@@ -193,9 +193,13 @@ def test_the_kind_of_labels_is_that_of_all(whole: Running, streaming: Running) -
         ({"labels": INDEX, "logits": np.ascontiguousarray(LOGITS.T)}, {"class_axis": 0}),
         ({"labels": MANY[:, 0], "logits": LOGITS[:, 0]}, {}),
         ({"labels": MANY[:, :2].reshape(-1), "logits": LOGITS[:, None, :2].copy()}, {}),
+        (
+            {"labels": RNG.integers(700, size=5), "logits": RNG.normal(size=(5, 700))},
+            {"outputs": ["per_class"]},
+        ),
         ({"labels": np.empty(0, np.int64), "logits": np.empty((0, 4), np.float32)}, {}),
     ],
-    ids=["images", "classes first", "one class", "flat labels", "no rows"],
+    ids=["images", "classes first", "one class", "flat labels", "long rows", "no rows"],
 )
 def test_shapes(
     whole: Running, streaming: Running, tensors: Columns, request_: dict[str, Any]
@@ -254,3 +258,11 @@ def test_pandas_metadata_is_no_matter(streaming: Running) -> None:
         "nonfinite": 0,
         "infinite": 0,
     }
+
+
+def test_names_are_no_essays(streaming: Running) -> None:
+    columns = {"logits": LOGITS, "label": INDEX, "sample_id": ["x" * 257] * ROWS}
+    body = arrow([batch_of(columns)], outputs=["hardest"])
+    found = streaming.client.post("/loss/sparse", content=body, headers={"content-type": ARROW})
+    assert found.status_code == 422
+    assert found.json()["errors"][0]["pointer"] == "/sample_ids"

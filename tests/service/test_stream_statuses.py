@@ -325,6 +325,16 @@ def test_400_truncated_and_overlong(
     settled(running, tmp_path)
 
 
+@pytest.mark.parametrize("size", [1, 7, 8, 20])
+def test_400_no_more_than_part_of_a_header(start: Start, tmp_path: Path, size: int) -> None:
+    running = start(**PIECES)
+    found = running.client.post(
+        "/loss/sparse", content=iter([BODY[:size]]), headers={"content-type": SAFETENSORS}
+    )
+    assert (found.status_code, found.json()["type"]) == (400, "/problems/malformed")
+    settled(running, tmp_path)
+
+
 def test_503_when_nothing_can_be_kept(start: Start, tmp_path: Path) -> None:
     running = start(**PIECES, data_dir=tmp_path / "gone")
     found = running.client.post("/loss/sparse", content=LATE, headers={"content-type": SAFETENSORS})

@@ -15,7 +15,7 @@ from pyarrow import ipc
 
 from service.errors import InvalidDocument, Malformed, ServiceError, TooLarge
 from service.wire.arrow import ArrowStream
-from service.wire.arrow_columns import Ids
+from service.wire.arrow_columns import Ids, columns_of
 from service.wire.arrow_message import bytes_needed
 from service.wire.payload import Body, Limits, Payload
 from service.wire.piece import Piece
@@ -322,3 +322,9 @@ def test_damaged_bytes_are_never_read_beyond_their_end() -> None:
             except ServiceError as error:
                 outcomes.add(type(error))
     assert outcomes == {Malformed, InvalidDocument, TooLarge}
+
+
+def test_buffers_outside_of_their_message_are_not_read() -> None:
+    elsewhere = Body(np.zeros(1 << 16, np.uint8))
+    with pytest.raises(Malformed, match="not in its message"):
+        columns_of(BATCH.schema).part(BATCH, elsewhere)

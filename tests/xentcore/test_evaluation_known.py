@@ -1,5 +1,7 @@
 """Batches that come in chunks and whose labels are known: the answers of the whole."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ BALANCED = Spec("weighted", WeightedSettings(class_weights="balanced"))
 
 
 def in_chunks(evaluation: Evaluation, labels: torch.Tensor) -> Evaluation:
-    for first, last in zip(CUTS[:-1], CUTS[1:], strict=True):
+    for first, last in pairwise(CUTS):
         evaluation.update(LOGITS[first:last], labels[first:last])
     return evaluation
 
@@ -85,7 +87,7 @@ def test_gradients_of_chunks_follow_each_other(class_axis: int) -> None:
     logits = LOGITS.movedim(1, class_axis).contiguous()
     (expected,) = evaluate(logits, INDEX, [Spec("sparse")], outputs={"gradient"}, options=options)
     evaluation = Evaluation([Spec("sparse")], outputs={"gradient"}, options=options)
-    for first, last in zip(CUTS[:-1], CUTS[1:], strict=True):
+    for first, last in pairwise(CUTS):
         chunk = logits.narrow(1 - class_axis, first, last - first)
         evaluation.update(chunk, INDEX[first:last])
     (found,) = evaluation.result()
