@@ -36,14 +36,12 @@ class Direct(asyncio.BufferedProtocol):
     def begin(self, received: int) -> bytes:
         """Take over after ``received`` bytes; return those that came since."""
         http, cycle = self._http, self._http.cycle
-        http.transport.pause_reading()
         since = bytes(cycle.body)
         cycle.body = bytearray()
         self._left = self._length - received - len(since)
-        if self._left and cycle.more_body:
+        if self._left and not http.transport.is_closing():
+            http.transport.pause_reading()
             http.transport.set_protocol(self)
-        else:
-            self._resume()
         return since
 
     async def receive_into(self, room: memoryview) -> int:
@@ -60,15 +58,16 @@ class Direct(asyncio.BufferedProtocol):
         try:
             return await self._done
         except asyncio.CancelledError:
-            if not self._discard:
+            if not self._discard and not transport.is_closing():
                 transport.pause_reading()  # nobody says where more of it goes
             raise
 
     def end(self) -> None:
         """Give the connection back, once what is left of the body has come and was thrown away."""
-        if self._left and self._http.transport.get_protocol() is self:
+        transport = self._http.transport
+        if self._left and not transport.is_closing() and transport.get_protocol() is self:
             self._discard = True
-            self._http.transport.resume_reading()
+            transport.resume_reading()
 
     @override
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -82,6 +81,7 @@ class Direct(asyncio.BufferedProtocol):
         """Count bytes that have come."""
         self._left -= nbytes
         self._filled += nbytes
+        self._http._unset_keepalive_if_required()  # noqa: SLF001  (as whenever bytes come)
         if not self._left:
             self._give_back()
         elif not self._discard and self._filled == len(self._room):
@@ -115,8 +115,5 @@ class Direct(asyncio.BufferedProtocol):
         http.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as it had
         http.transport.set_protocol(http)
         http.on_message_complete()
-        self._resume()
-
-    def _resume(self) -> None:
-        self._http.flow.read_paused = False
-        self._http.transport.resume_reading()
+        http.flow.read_paused = False
+        http.transport.resume_reading()

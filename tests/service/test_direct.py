@@ -110,9 +110,30 @@ async def test_what_a_connection_is_told_meanwhile_goes_on_to_its_protocol() -> 
     assert await direct.receive_into(memoryview(bytearray(4))) == 0
 
 
+@pytest.mark.anyio
+async def test_a_wait_that_is_given_up_stops_reading_unless_the_rest_is_thrown_away() -> None:
+    for discard in (False, True):
+        http = mock.Mock()
+        http.cycle.body = bytearray()
+        http.transport.is_closing.return_value = False
+        direct = Direct(http, 10)
+        http.transport.get_protocol.return_value = direct
+        direct.begin(0)
+        waiting = asyncio.ensure_future(direct.receive_into(memoryview(bytearray(10))))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        if discard:
+            direct.end()
+            assert len(direct.get_buffer(-1)) == 10
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert http.transport.pause_reading.call_count == 2 - discard
+
+
 def test_a_body_that_came_meanwhile_needs_no_other_way() -> None:
     http = mock.Mock()
+    http.transport.is_closing.return_value = False
     http.cycle.body = bytearray(b"cd")
     assert Direct(http, 4).begin(2) == b"cd"
     http.transport.set_protocol.assert_not_called()
-    http.transport.resume_reading.assert_called_once_with()
+    http.transport.pause_reading.assert_not_called()
