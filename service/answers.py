@@ -16,7 +16,7 @@ from xentcore import (
 )
 
 Names = Sequence[str] | None
-Ids = Sequence[str | int] | None
+Ids = Sequence[str | int] | Mapping[int, str | int] | None
 
 
 def answer(

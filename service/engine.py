@@ -8,14 +8,17 @@ import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar
 
 from service.errors import ClientDisconnected, QueueFull, ServiceError, Unavailable
-from service.wire.body import Receive, Stalled
+from service.wire.arrival import Stalled
+from service.wire.body import Receive
 from xentcore import XentError
 
 T = TypeVar("T")
@@ -45,6 +48,24 @@ class Job:
     started_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Work that no worker has taken up."""
+
+    job: Job
+    work: Work[Any]
+    future: "Future[Any]"
+
+    def run(self) -> None:
+        """Do it, unless it was given up."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(_run(self.job, self.work))
+        except BaseException as error:  # noqa: BLE001  (whoever waits for it raises it)
+            self.future.set_exception(error)
+
+
 class Engine:
     """Runs work on a bounded pool of threads. Lives on one event loop.
 
@@ -58,6 +79,7 @@ class Engine:
         self._warm_up = warm_up
         self._pool: ThreadPoolExecutor | None = None
         self._jobs: set[Job] = set()
+        self._waiting: tuple[deque[Waiting], deque[Waiting]] = (deque(), deque())  # begun, new
         self._duration_s = 0.0
         self.state: State = "starting"
         self.admitted = 0
@@ -84,6 +106,9 @@ class Engine:
             job.cancelled.set()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        for waiting in self._waiting:
+            while waiting:
+                waiting.popleft().future.cancel()
 
     @property
     def busy(self) -> int:
@@ -128,12 +153,23 @@ class Engine:
         self.admitted += 1
         return Permit(self)
 
-    def release(self) -> None:
-        """Give one place back."""
+    def release(self, spent_s: float | None) -> None:
+        """Give one place back, saying how long its work took, if there was any."""
         self.admitted -= 1
+        if spent_s is not None:
+            self._duration_s += SMOOTHING * (spent_s - self._duration_s)
 
-    def submit(self, work: Work[T], on_end: Callable[[], None]) -> "Running[T]":
-        """Hand work to the pool; ``on_end`` is called on the event loop once no worker has it.
+    def submit(
+        self, work: Work[T], on_end: Callable[[float | None], None], *, begun: bool = False
+    ) -> "Running[T]":
+        """Hand work to the pool.
+
+        Args:
+            work: what to do.
+            on_end: called on the event loop once no worker has it, with the seconds that it took;
+                ``None`` where it was never taken up.
+            begun: it goes on with what a worker did before, and precedes all that does not: what is
+                half done holds memory, and the longer the more of it is half done.
 
         Raises:
             Unavailable: the workers have stopped.
@@ -141,19 +177,19 @@ class Engine:
         if self._pool is None:
             raise Unavailable("the workers have not started")
         job = Job()
+        future: Future[T | Failure] = Future()
         loop = asyncio.get_running_loop()
+        self._waiting[not begun].append(Waiting(job, work, future))
         try:
-            future = self._pool.submit(_run, job, work)
+            self._pool.submit(self._run_next)
         except RuntimeError:
+            future.cancel()
             raise Unavailable("the workers have stopped") from None
         self._jobs.add(job)
 
         def ended() -> None:
             self._jobs.discard(job)
-            if job.started_s is not None:
-                spent_s = time.monotonic() - job.started_s
-                self._duration_s += SMOOTHING * (spent_s - self._duration_s)
-            on_end()
+            on_end(None if job.started_s is None else time.monotonic() - job.started_s)
 
         def tell(_: object) -> None:
             if not loop.is_closed():
@@ -161,6 +197,16 @@ class Engine:
 
         future.add_done_callback(tell)
         return Running(job, future, self._capacity.deadline_s)
+
+    def _run_next(self) -> None:
+        """Take up what waits longest; called on a worker once for everything that was submitted."""
+        for waiting in self._waiting:
+            with suppress(IndexError):  # taken by another worker, or given up at a stop
+                found = waiting.popleft()
+                break
+        else:
+            return
+        found.run()
 
     def _retry_after_s(self) -> int:
         """Return when a place should be free: the mean duration times the rounds before it."""
@@ -174,6 +220,7 @@ class Permit:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._uses = 1  # the block itself, and every piece of work that a worker still has
+        self._spent_s: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -184,12 +231,14 @@ class Permit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end_use()
+        self._end_use(None)
 
-    def _end_use(self) -> None:
+    def _end_use(self, spent_s: float | None) -> None:
+        if spent_s is not None:
+            self._spent_s = spent_s + (self._spent_s or 0.0)
         self._uses -= 1
         if not self._uses:
-            self._engine.release()
+            self._engine.release(self._spent_s)
 
     async def run(self, work: Work[T], *, receive: Receive) -> T:
         """Return what ``work`` returns, from a worker thread.
@@ -198,9 +247,17 @@ class Permit:
             ClientDisconnected: the client went away meanwhile; the work is given up.
             Unavailable: the deadline passed; the work is given up.
         """
-        running = self._engine.submit(work, self._end_use)
+        return await self.submit(work).result(receive)
+
+    def submit(self, work: Work[T], *, begun: bool = False) -> "Running[T]":
+        """Hand work, or the next step of what has ``begun``, to the pool.
+
+        Raises:
+            Unavailable: the workers have stopped.
+        """
+        running = self._engine.submit(work, self._end_use, begun=begun)
         self._uses += 1
-        return await running.result(receive)
+        return running
 
 
 class Running(Generic[T]):
@@ -209,7 +266,7 @@ class Running(Generic[T]):
     def __init__(self, job: Job, future: "Future[T | Failure]", deadline_s: float) -> None:
         self._job = job
         self._future = future
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
 
     async def result(self, receive: Receive) -> T:
         """Wait for the result, the deadline or the client's leaving, whichever comes first.
@@ -219,24 +276,46 @@ class Running(Generic[T]):
             Unavailable: the deadline passed.
         """
         outcome = asyncio.wrap_future(self._future)
-        gone = asyncio.ensure_future(_gone(receive))
+        leaving = asyncio.ensure_future(gone(receive))
         try:
             await asyncio.wait(
-                (outcome, gone), timeout=self._deadline_s, return_when=asyncio.FIRST_COMPLETED
+                (outcome, leaving), timeout=self.deadline_s, return_when=asyncio.FIRST_COMPLETED
             )
             if outcome.done():
-                value = outcome.result()
-                if isinstance(value, Failure):
-                    raise value.error
-                return value
-            if gone.done():
-                gone.result()  # a body that was still arriving may have failed in its own way
-                raise ClientDisconnected("the client went away during the evaluation")
-            raise Unavailable(f"the evaluation did not end within {self._deadline_s:g} s")
+                return _value(outcome.result())
+            if leaving.done():
+                leaving.result()  # a body that was still arriving may have failed in its own way
+            raise too_late(self.deadline_s)
         finally:
-            gone.cancel()
-            self._job.cancelled.set()  # no effect on work that has ended
+            if leaving.done():
+                leaving.exception()  # seen: nobody else will ask
+            leaving.cancel()
             outcome.cancel()
+            self.give_up()
+
+    def value(self) -> T:
+        """Return what came of work that has ended. Raises whatever it did."""
+        return _value(self._future.result(0))
+
+    def give_up(self) -> None:
+        """Ask for an end; no effect on work that has ended."""
+        self._job.cancelled.set()
+        self._future.cancel()
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Call back when no worker has the work any more; from any thread."""
+        self._future.add_done_callback(lambda _: call())
+
+
+def too_late(deadline_s: float) -> Unavailable:
+    """Return the error of an evaluation that took too long."""
+    return Unavailable(f"the evaluation did not end within {deadline_s:g} s")
+
+
+def _value(outcome: "T | Failure") -> T:
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +338,12 @@ def _run(job: Job, work: Work[T]) -> "T | Failure":
         return Failure(MemoryError())
 
 
-async def _gone(receive: Receive) -> None:
-    """Return when the client has gone. What comes before that are the last bytes of its body."""
-    gone = False
-    while not gone:
-        message = await receive()
-        gone = message["type"] == "http.disconnect"
+async def gone(receive: Receive) -> NoReturn:
+    """Wait for the client to go. What comes before that are the last bytes of its body.
+
+    Raises:
+        ClientDisconnected: it has gone.
+    """
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise ClientDisconnected("the client went away during the evaluation")

@@ -1,35 +1,31 @@
 """One evaluation from request to answer: admit, receive, decode, evaluate, encode, send."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.engine import Engine
+from service.direct import EXTENSION
+from service.engine import Engine, Permit, Work
+from service.evaluated import Clock, Evaluated
+from service.flow import Flow
 from service.kernels import Kernels
 from service.keys import Keys
 from service.metrics import Metrics
 from service.questions import Question, ask
+from service.reading import Reading
 from service.settings import Settings
 from service.telemetry import notes_of
-from service.wire.body import Arrival, Stalled
+from service.wire.arrival import Arrival, Stalled
+from service.wire.body import Incoming
 from service.wire.encodings import Decoder, decoder_for, identity
-from service.wire.formats import Format, answer_format, request_format
-from service.wire.payload import Limits, all_there
-from xentcore import Cancelled, Result
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """What a worker hands back: the answer's bytes and what the metrics want to know."""
-
-    chunks: Sequence[bytes | memoryview]
-    results: Sequence[Result]
-    timings_ms: dict[str, float]
+from service.wire.formats import Format, Source, answer_format, request_format
+from service.wire.payload import Body, Limits, all_there
+from service.wire.piece import Piece
+from service.wire.stream import Terms
+from xentcore import Cancelled
 
 
 class Exchange:
@@ -66,29 +62,74 @@ class Exchange:
         decoder = decoder_for(headers.get("content-encoding"))
         target = answer_format(headers.get("accept"))
         with self._engine.admit() as permit:
-            arrival = Arrival(
+            incoming = Incoming(
                 request.receive,
                 headers,
                 limit=self._settings.body_bytes,
                 deadline_s=self._settings.body_deadline_s,
+                direct=request.scope["state"].get(EXTENSION),
             )
-            work = self._work(arrival, question, decoder, (source, target))
             try:
-                await arrival.begin(early=source.overlaps and decoder is identity)
-                try:
-                    evaluated = await permit.run(work, receive=arrival.receive)
-                except Stalled:
-                    await arrival.begin(early=False)
-                    evaluated = await permit.run(work, receive=arrival.receive)
+                if decoder is identity and self._comes_in_pieces(incoming, source):
+                    reading = self._reading(question, (source, target), length=incoming.expected)
+                    evaluated = await self._flow(incoming, reading, permit).carry()
+                else:
+                    arrival = Arrival(incoming)
+                    work = self._work(arrival, question, decoder, (source, target))
+                    early = source.overlaps and decoder is identity
+                    evaluated = await _whole(arrival, work, permit, early=early)
             finally:
-                notes.request_bytes = arrival.size
-                notes.timings_ms["receive"] = 1000 * arrival.duration_s
+                notes.request_bytes = incoming.size
+                notes.timings_ms["receive"] = 1000 * incoming.duration_s
         notes.timings_ms.update(evaluated.timings_ms)
         self._metrics.count_rows(evaluated.results)
         return Chunks(evaluated.chunks, media_type=target.media_type)
 
+    def _comes_in_pieces(self, incoming: Incoming, source: Source) -> bool:
+        """Tell whether a body is read piece by piece: one buffer is quicker for those of a size."""
+        if source.stream is None:
+            return False
+        of_a_size = incoming.expected is not None and (
+            incoming.expected <= self._settings.stream_bytes
+        )
+        return source.decode is None or not of_a_size
+
+    def _reading(
+        self, question: Question, formats: tuple[Source, Format], *, length: int | None
+    ) -> Reading:
+        source, target = formats
+        if source.stream is None:
+            raise AssertionError("asked of media types that come in pieces only")
+        settings = self._settings
+        terms = Terms(
+            limits=self._limits,
+            fields=question.model.model_fields,
+            length=length,
+            body_bytes=settings.body_bytes,
+            message_bytes=settings.message_bytes,
+            spool_bytes=settings.spool_bytes,
+            folder=settings.data_dir,
+        )
+        return Reading(
+            source.stream,
+            terms,
+            question=question,
+            target=target,
+            device=self._device,
+            passes=self._kernels.passes,
+        )
+
+    def _flow(self, incoming: Incoming, reading: Reading, permit: Permit) -> Flow[Evaluated]:
+        return Flow(
+            incoming,
+            reading,
+            permit=permit,
+            piece_bytes=self._settings.piece_bytes,
+            deadline_s=self._settings.evaluation_deadline_s,
+        )
+
     def _work(
-        self, arrival: Arrival, question: Question, decoder: Decoder, formats: tuple[Format, Format]
+        self, arrival: Arrival, question: Question, decoder: Decoder, formats: tuple[Source, Format]
     ) -> Callable[[Callable[[], bool]], Evaluated]:
         """Return what a worker thread does with a body, whose last bytes may still arrive."""
         source, target = formats
@@ -98,6 +139,10 @@ class Exchange:
             plain = decoder(arrival.body(), limit=self._settings.body_bytes, cancelled=cancelled)
             if cancelled():
                 raise Cancelled("given up before the evaluation")
+            if source.decode is None:
+                return _at_once(
+                    self._reading(question, formats, length=len(plain)), plain, cancelled
+                )
             fields = question.model.model_fields
             arrived = arrival.wait if decoder is identity else all_there
             payload = source.decode(plain, self._limits, fields, arrived)
@@ -118,18 +163,25 @@ class Exchange:
         return work
 
 
-class Clock:
-    """Laps in milliseconds."""
+async def _whole(
+    arrival: Arrival, work: Work[Evaluated], permit: Permit, *, early: bool
+) -> Evaluated:
+    """Return what a worker makes of a body in one buffer; if ``early``, while its end arrives."""
+    await arrival.begin(early=early)
+    try:
+        return await permit.run(work, receive=arrival.receive)
+    except Stalled:
+        await arrival.begin(early=False)
+        return await permit.run(work, receive=arrival.receive)
 
-    def __init__(self) -> None:
-        self._last_s = time.perf_counter()
-        self.laps_ms: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
-        """Name the time since the last lap."""
-        now_s = time.perf_counter()
-        self.laps_ms[name] = 1000 * (now_s - self._last_s)
-        self._last_s = now_s
+def _at_once(reading: Reading, body: Body, cancelled: Callable[[], bool]) -> Evaluated:
+    """Return what is read of a stream that is all there."""
+    try:
+        reading.push(Piece.of(body), cancelled)
+        return reading.finish(cancelled)
+    finally:
+        reading.close()
 
 
 class Chunks(Response):

@@ -14,7 +14,7 @@ from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
 from service.schema.models import Base64Tensor, with_tensors
 from service.schema.variants import camel
-from service.wire import json, safetensors
+from service.wire import arrow, json, safetensors
 from xentcore import Variant
 
 COMPONENTS: Final = "#/components/schemas/"
@@ -35,7 +35,8 @@ BINARY: Final = {"type": "string", "format": "binary"}
 DESCRIPTION: Final = (
     "Cross-entropy losses with stated conventions: POST a batch of logits and labels, get the "
     "loss, its gradient and the per-class breakdown. Losses are in nats. "
-    "JSON, or safetensors for tensors that are read in place; gzip and zstd bodies."
+    "JSON, safetensors for tensors that are read in place, or Arrow streams of record batches; "
+    "gzip and zstd bodies."
 )
 
 
@@ -117,6 +118,7 @@ def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[
             "content": {
                 json.MEDIA_TYPE: {"schema": _ref(request), "example": example},
                 safetensors.MEDIA_TYPE: {"schema": BINARY},
+                arrow.MEDIA_TYPE: {"schema": BINARY},
             },
         },
         "responses": {

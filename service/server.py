@@ -13,10 +13,13 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.app import create_app
+from service.direct import EXTENSION, Direct
 from service.engine import Engine
 from service.settings import Settings
 
 EXIT_FORCED: Final = 1
+CONTENT_LENGTH: Final = b"content-length"
+LENGTH_DIGITS: Final = 18
 
 
 class Server(uvicorn.Server):
@@ -73,6 +76,9 @@ def protocol(header_deadline_s: float) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._in_time()
             super().on_headers_complete()
+            length = next((value for name, value in self.headers if name == CONTENT_LENGTH), b"")
+            if length.isdigit() and len(length) <= LENGTH_DIGITS:
+                self.scope["state"][EXTENSION] = Direct(self, int(length))
 
         @override
         def connection_lost(self, exc: Exception | None) -> None:

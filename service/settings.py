@@ -82,6 +82,25 @@ class Settings(BaseSettings):
     body_bytes: int = Field(
         1 << 30, ge=1, description="largest request body, received and decompressed, in bytes"
     )
+    stream_bytes: int = Field(
+        1 << 25,
+        ge=0,
+        description="safetensors bodies above this are evaluated in pieces that are not kept",
+    )
+    piece_bytes: int = Field(
+        # A little less than xentcore evaluates at a time: no piece leaves a few rows over.
+        2_000_000,
+        ge=64,
+        description="a streamed body is evaluated in pieces of this many bytes",
+    )
+    spool_bytes: int = Field(
+        1 << 25,
+        ge=0,
+        description="what must be kept of a streamed body goes to a file in data_dir above this",
+    )
+    message_bytes: int = Field(
+        1 << 26, ge=1, description="largest record batch of an Arrow stream, in bytes"
+    )
     rows: int = Field(1 << 26, ge=1, description="most rows in one batch")
     classes: int = Field(1 << 20, ge=1, description="most classes in one batch")
     elements: int = Field(1 << 28, ge=1, description="most logits in one batch (rows x classes)")

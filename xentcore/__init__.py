@@ -25,7 +25,7 @@ from xentcore.errors import (
     UnsupportedDtype,
     XentError,
 )
-from xentcore.evaluation import Evaluation, evaluate
+from xentcore.evaluation import Evaluation, evaluate, evaluation_of
 from xentcore.kernels.cache import default_root as kernels_dir
 from xentcore.kernels.load import load_passes
 from xentcore.options import LABEL_KINDS, OUTPUTS, Family, LabelKind, Options, Output
@@ -85,6 +85,7 @@ __all__ = [
     "Variant",
     "XentError",
     "evaluate",
+    "evaluation_of",
     "find_variant",
     "kernels_dir",
     "load_passes",

@@ -273,6 +273,15 @@ def _by_label_form(rows: BlockRows) -> Iterator[tuple[BlockRows, Tensor | slice]
         yield rows.select(positions), positions
 
 
+def check_weights(weights: Tensor, layout: Layout) -> None:
+    """Check that sample weights fit logits of this layout.
+
+    Raises:
+        UnsupportedDtype, ShapeMismatch: they do not.
+    """
+    _weights_view(weights, layout)
+
+
 def _weights_view(weights: Tensor, layout: Layout) -> Tensor:
     """Return sample weights so that the index of a block selects those of its rows."""
     if weights.dtype.is_complex:

@@ -1,15 +1,15 @@
 """Evaluation: update(chunk) -> merge(other) -> result(). The only loop over chunks."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from xentcore.answer import Question
-from xentcore.chunk import Chunk
+from xentcore.chunk import Chunk, check_weights
 from xentcore.comparison import Compared
 from xentcore.constants import Constants
 from xentcore.contrast import Contrast
@@ -53,6 +53,7 @@ class Seen:
         kind: of the labels; ``None`` before a row decided it.
         classes: how many; ``None`` before a row told.
         rows: how many.
+        first: entries of their first axis.
         shape: of the rows and their labels behind the first axis; ``None`` before a chunk told.
         evidence: of double softmax.
         chunks: kept for the gradient, where it is asked for, and for a comparison of variants under
@@ -65,6 +66,7 @@ class Seen:
     kind: LabelKind | None
     classes: int | None
     rows: int = 0
+    first: int = 0
     shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     evidence: Evidence = field(default_factory=Evidence)
     chunks: list[Chunk] = field(default_factory=list)
@@ -214,6 +216,7 @@ class Evaluation:
             seen.chunks.append(chunk)
         if chunk.layout.rows:
             seen.rows += chunk.layout.rows
+            seen.first += chunk.layout.row_shape[0]
             seen.kind = chunk.kind
         if chunk.layout.classes:
             seen.classes = chunk.layout.classes
@@ -249,6 +252,7 @@ class Evaluation:
         mine.contrast.merge(theirs.contrast)
         mine.chunks += theirs.chunks
         mine.rows += theirs.rows
+        mine.first += theirs.first
         mine.evidence.merge(theirs.evidence)
 
     @torch.no_grad()
@@ -266,11 +270,13 @@ class Evaluation:
         results = [q.answer(t.summary, t.per_row, self.seen.evidence) for q, t in asked]
         if "gradient" not in self.inquiry.outputs:
             return tuple(results)
+        if not self.seen.chunks:
+            return tuple(results)
         scales = [question.gradient_scale(tally.summary) for question, tally in asked]
-        chunks = [self._gradients(chunk, scales) for chunk in self.seen.chunks]
+        gradients = self._gradients(scales)
         return tuple(
-            replace(result, gradient=self._joined_gradient([chunk[place] for chunk in chunks]))
-            for place, result in enumerate(results)
+            replace(result, gradient=gradient)
+            for result, gradient in zip(results, gradients, strict=True)
         )
 
     @torch.no_grad()
@@ -289,6 +295,14 @@ class Evaluation:
             self.inquiry, seen.tallies, seen.contrast, seen.kind, seen.classes or 0, seen.chunks
         )
         return compared.comparison(each_block=self._each_block, device=self.device)
+
+    def hardest_rows(self) -> set[int]:
+        """Return the rows that ``hardest`` would list now, of any spec.
+
+        So that whoever knows rows by names of their own need not keep those of all rows.
+        """
+        found = (tally.summary.hardest for tally in self.seen.tallies)
+        return {row.row for hardest in found if hardest is not None for row in hardest.rows}
 
     def state_dict(self) -> State:
         """Return the sums as plain tensors by name, for another machine or a later day.
@@ -327,7 +341,7 @@ class Evaluation:
     def _admit(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None) -> Chunk:
         """Return tensors that fit each other and the specs as a chunk."""
         options = self.inquiry.options
-        layout = Layout.of(logits.shape, options.class_axis)
+        layout = replace(Layout.of(logits.shape, options.class_axis), first=self.seen.first)
         dtype = compute_dtype(logits.dtype)
         labels = readable(labels)
         if self.seen.classes is not None and layout.classes not in (0, self.seen.classes):
@@ -406,11 +420,29 @@ class Evaluation:
             raise DeviceUnavailable(f"the memory of {self.device} is exhausted: try again later")
         return [found for half in halves for found in self._halving(chunk, work, half)]
 
-    def _gradients(self, chunk: Chunk, scales: Sequence[float]) -> list[Tensor]:
-        """Return the gradient of each spec over a chunk, in the shape and order of its logits."""
-        dtype = self.inquiry.options.gradient_dtype or chunk.dtype
-        gradients = [torch.empty(chunk.shape, dtype=dtype) for _ in scales]
-        views = [chunk.layout.classes_last(gradient) for gradient in gradients]
+    def _gradients(self, scales: Sequence[float]) -> list[Tensor]:
+        """Return the gradient of each spec, in the shape and order of the logits.
+
+        Blocks are written straight to their place: nothing of the whole size is there twice.
+        """
+        chunks = [chunk for chunk in self.seen.chunks if chunk.layout.rows] or self.seen.chunks[:1]
+        # Rows follow each other along the first axis that is not the classes'.
+        axis = int(chunks[0].layout.class_axis == 0)
+        shape = list(chunks[0].shape)
+        shape[axis] = sum(chunk.shape[axis] for chunk in chunks)
+        dtype = self.inquiry.options.gradient_dtype or _widest(chunk.dtype for chunk in chunks)
+        gradients = [torch.empty(shape, dtype=dtype) for _ in scales]
+        first = 0
+        for chunk in chunks:
+            parts = [gradient.narrow(axis, first, chunk.shape[axis]) for gradient in gradients]
+            self._write_gradients(chunk, scales, parts)
+            first += chunk.shape[axis]
+        return gradients
+
+    def _write_gradients(
+        self, chunk: Chunk, scales: Sequence[float], parts: Sequence[Tensor]
+    ) -> None:
+        views = [chunk.layout.classes_last(part) for part in parts]
 
         def write(block: Block) -> None:
             found = self.inquiry.gradients(chunk, block, scales)
@@ -420,14 +452,6 @@ class Evaluation:
 
         for _ in self._each_block(chunk, write):
             pass
-        return gradients
-
-    def _joined_gradient(self, chunks: Sequence[Tensor]) -> Tensor | None:
-        """Return the chunks as one; ``None`` where no chunk told the dtype and shape."""
-        if len(chunks) < 2:  # noqa: PLR2004  (a single chunk is not copied)
-            return chunks[0] if chunks else None
-        # Rows follow each other along the first axis that is not the classes'.
-        return torch.cat(list(chunks), dim=int(self.seen.chunks[0].layout.class_axis == 0))
 
     def _question(self, spec: BoundSpec) -> Question:
         return Question(
@@ -453,6 +477,10 @@ def _same_question(mine: Inquiry, other: Inquiry) -> bool:
         return specs, inquiry.options, inquiry.outputs, inquiry.compare
 
     return asked(mine) == asked(other)
+
+
+def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    return reduce(torch.promote_types, dtypes)
 
 
 def _shape_beyond_first(chunk: Chunk) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -489,6 +517,54 @@ def evaluate(  # noqa: PLR0913  (Evaluation's keywords)
         await_rows=await_rows,
         passes=passes,
     ).result()
+
+
+def evaluation_of(  # noqa: PLR0913  (Evaluation's keywords)
+    shape: Sequence[int],
+    labels: Tensor,
+    specs: Sequence[Spec],
+    *,
+    sample_weights: Tensor | None = None,
+    outputs: Collection[Output] = (),
+    options: Options | None = None,
+    device: torch.device = CPU,
+    compare: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+    passes: Passes = EAGER,
+) -> Evaluation:
+    """Return an :class:`Evaluation` that is to see a batch in chunks, and whose labels are known.
+
+    Its answer is that of :func:`evaluate`: what only all labels together can tell, their kind and
+    how many rows each class has, is taken from them now.
+
+    ``shape`` is that of all logits, ``labels`` and ``sample_weights`` are those of all rows; the
+    other arguments are :class:`Evaluation`'s.
+
+    Raises:
+        XentError: as :class:`Evaluation` does, and for shapes that do not fit each other.
+    """
+    options = options or Options()
+    layout = Layout.of(shape, options.class_axis)
+    labels = readable(labels)
+    check_shapes(labels, layout, options.label_kind)
+    if sample_weights is not None:
+        check_weights(sample_weights, layout)
+    counts = None
+    if _need_counts(specs):
+        counts = _class_counts(torch.empty(shape, device="meta"), labels, options)
+    evaluation = Evaluation(
+        specs,
+        outputs=outputs,
+        options=options,
+        device=device,
+        class_counts=counts,
+        compare=compare,
+        cancelled=cancelled,
+        passes=passes,
+    )
+    if layout.rows and options.label_kind == "auto":
+        evaluation.seen.kind = decide_kind(labels, layout, options.ignore_index)
+    return evaluation
 
 
 def _need_counts(specs: Sequence[Spec]) -> bool:

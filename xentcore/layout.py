@@ -43,10 +43,12 @@ class Layout:
     Attributes:
         shape: the logits' shape: (N,), (N, C) or (N, C, d1..dk) with the class axis anywhere.
         class_axis: the non-negative axis of the classes; ``None`` for (N,), which has one class.
+        first: how many entries of the first axis came in chunks before; positions count them too.
     """
 
     shape: tuple[int, ...]
     class_axis: int | None
+    first: int = 0
 
     @classmethod
     def of(cls, shape: Sequence[int], class_axis: int) -> "Layout":
@@ -114,11 +116,12 @@ class Layout:
         return list(_blocks(block.span, inner, block.lead, block.start, rows // 2))
 
     def position(self, row: int) -> tuple[int, ...]:
-        """Return the index of a row in the shape without the class axis."""
+        """Return the index of a row in the batch's shape without the class axis."""
         position = []
         for extent in reversed(self.row_shape):
             row, offset = divmod(row, extent)
             position.append(offset)
+        position[-1] += self.first
         return tuple(reversed(position))
 
     def element_position(self, row: int, cls: int) -> tuple[int, ...]:

@@ -1,32 +1,32 @@
-"""The request body: received on the event loop into one buffer, readable while it still arrives."""
+"""The request body as it comes: held to its limit, its deadline and what the headers said."""
 
 import asyncio
-import math
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from service.errors import BodyTimeout, ClientDisconnected, Malformed, TooLarge
-from service.wire.buffer import Buffer
-from service.wire.payload import Body
-from xentcore import Cancelled
 
+T = TypeVar("T")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 CONTENT_LENGTH: Final = "content-length"
 
-# A worker that waits for bytes does nothing else: it is only asked to when the rest of a body is
-# expected within this time, and sent away again when nothing comes for so long.
-SOON_S: Final = 0.25
-STALL_S: Final = 0.25
+
+class Direct(Protocol):
+    """A way around messages for the rest of a body of known length; see :mod:`service.direct`."""
+
+    def begin(self, received: int) -> bytes:
+        """Begin after ``received`` bytes; return those that came since."""
+
+    async def receive_into(self, room: memoryview) -> int:
+        """Fill ``room``, or as much of it as the body still has; less if the client goes away."""
+
+    def end(self) -> None:
+        """Go back to messages, whatever was received."""
 
 
-class Stalled(Exception):
-    """The bytes that a worker waits for do not come."""
-
-
-class Arrival:
+class Incoming:
     """A body that is being received.
 
     Args:
@@ -34,6 +34,13 @@ class Arrival:
         headers: of the request.
         limit: bytes that are taken.
         deadline_s: seconds for the whole body.
+        direct: the way around messages, where there is one.
+
+    Attributes:
+        expected: bytes that the headers declare; ``None`` where they do not say.
+        size: bytes received so far.
+        complete: whether that is all of them.
+        duration_s: how long it took to receive them; 0 until then.
 
     Raises:
         TooLarge: more than ``limit`` bytes by the headers.
@@ -41,47 +48,35 @@ class Arrival:
     """
 
     def __init__(
-        self, receive: Receive, headers: Mapping[str, str], *, limit: int, deadline_s: float
+        self,
+        receive: Receive,
+        headers: Mapping[str, str],
+        *,
+        limit: int,
+        deadline_s: float,
+        direct: Direct | None = None,
     ) -> None:
         self._receive = receive
-        self._expected = _declared(headers, limit)
-        self._buffer = Buffer(limit=limit, expected=self._expected)
+        self._direct = direct
+        self.limit = limit
+        self.expected = _declared(headers, limit)
         self._deadline_s = deadline_s
         self._started_s = time.perf_counter()
-        self._news = threading.Condition()
-        self._wanted = math.inf
-        self._failed = False
+        self.size = 0
         self.complete = False
         self.duration_s = 0.0
 
     @property
-    def size(self) -> int:
-        """Bytes received so far."""
-        return self._buffer.size
+    def spent_s(self) -> float:
+        """Seconds that the sender took so far."""
+        return time.perf_counter() - self._started_s
 
-    def body(self) -> Body:
-        """Return the memory of the whole body; its bytes are there once :meth:`wait` says so."""
-        return self._buffer.body(self._expected)
-
-    async def begin(self, *, early: bool) -> None:
-        """Receive until the body is complete or, if ``early``, until the rest will soon be.
-
-        Raises:
-            TooLarge, Malformed, BodyTimeout, ClientDisconnected: as :meth:`receive` does.
-        """
-        while not self.complete:
-            await self.receive()
-            if early and self._expected_soon():
-                return
-
-    def _expected_soon(self) -> bool:
-        if self._expected is None or not self.size:
-            return False
-        spent_s = time.perf_counter() - self._started_s
-        return spent_s * (self._expected - self.size) <= SOON_S * self.size
+    def excuse(self, duration_s: float) -> None:
+        """Take away seconds in which the sender was kept waiting."""
+        self._started_s += duration_s
 
     async def receive(self) -> Message:
-        """Receive one message and keep its bytes.
+        """Receive one message: more of the body, or what comes behind it.
 
         Raises:
             TooLarge: more bytes than are taken.
@@ -91,57 +86,69 @@ class Arrival:
         """
         if self.complete:
             return await self._receive()
-        try:
-            message = await self._next()
-        except BaseException:
-            self._failed = True
-            self._tell()
-            raise
-        self._tell()
-        return message
-
-    async def _next(self) -> Message:
-        # One deadline for all of it: trickling gains nothing.
-        left_s = self._started_s + self._deadline_s - time.perf_counter()
-        try:
-            async with asyncio.timeout(left_s):
-                message = await self._receive()
-        except TimeoutError:
-            raise BodyTimeout(f"the body was not complete within {self._deadline_s:g} s") from None
+        message = await self._in_time(self._receive())
         if message["type"] == "http.disconnect":
-            raise ClientDisconnected("the client went away while sending its body")
-        self._buffer.append(message.get("body", b""))
+            raise _gone()
+        self.size += len(message.get("body", b""))
+        if self.size > self.limit:
+            raise TooLarge(f"the body has more than {self.limit} bytes")
         if not message.get("more_body", False):
-            if self._expected not in (None, self.size):
-                raise Malformed(
-                    f"the body has {self.size} bytes, its headers said {self._expected}"
-                )
-            self.complete = True
-            self.duration_s = time.perf_counter() - self._started_s
+            if self.expected not in (None, self.size):
+                raise Malformed(f"the body has {self.size} bytes, its headers said {self.expected}")
+            self._complete()
         return message
 
-    def _tell(self) -> None:
-        if self.size >= self._wanted or self.complete or self._failed:
-            with self._news:
-                self._news.notify_all()
+    def go_direct(self) -> bytes | None:
+        """Leave messages for :meth:`receive_into`, after the first of them.
 
-    def wait(self, size: int) -> None:
-        """Return once the first ``size`` bytes are there. For worker threads.
+        Returns:
+            bytes that came since the last message; ``None`` where there is no way around messages.
+        """
+        if self._direct is None or self.expected is None or self.complete:
+            return None
+        since = self._direct.begin(self.size)
+        self._count(len(since))
+        return since
+
+    async def receive_into(self, room: memoryview) -> None:
+        """Fill ``room``, or as much of it as the body still has.
 
         Raises:
-            Cancelled: they will never be.
-            Stalled: nothing came for a while.
+            BodyTimeout: the deadline passed.
+            ClientDisconnected: the client went away before the end.
         """
-        if self.size >= size:
-            return
-        with self._news:
-            self._wanted = size
-            while self.size < size and not self.complete:
-                if self._failed:
-                    raise Cancelled("the body will not be complete")
-                seen = self.size
-                if not self._news.wait(STALL_S) and self.size == seen:
-                    raise Stalled
+        direct: Direct = self._direct  # type: ignore[assignment]  # go_direct() was called
+        wanted = min(len(room), (self.expected or 0) - self.size)
+        received = await self._in_time(direct.receive_into(room))
+        self._count(received)
+        if received < wanted:
+            raise _gone()
+
+    def end(self) -> None:
+        """Receive no more of the body; what still comes of it is thrown away."""
+        if self._direct is not None:
+            self._direct.end()
+
+    async def _in_time(self, received: Awaitable[T]) -> T:
+        # One deadline for all of it: trickling gains nothing.
+        try:
+            async with asyncio.timeout(self._deadline_s - self.spent_s):
+                return await received
+        except TimeoutError:
+            raise BodyTimeout(f"the body was not complete within {self._deadline_s:g} s") from None
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        if self.size == self.expected:
+            self._complete()
+
+    def _complete(self) -> None:
+        self.complete = True
+        self.duration_s = self.spent_s
+
+
+def _gone() -> ClientDisconnected:
+    return ClientDisconnected("the client went away while sending its body")
 
 
 def _declared(headers: Mapping[str, str], limit: int) -> int | None:

@@ -22,7 +22,7 @@ class Buffer:
         self.size = 0
         self._data = np.empty(min(FIRST_BYTES, limit) if expected is None else expected, np.uint8)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Add ``data`` at the end.
 
         Raises:
@@ -59,6 +59,10 @@ class Buffer:
     def advance(self, size: int) -> None:
         """Count ``size`` bytes of :meth:`room` as written."""
         self.size += size
+
+    def clear(self) -> None:
+        """Forget what was written; the memory is kept for what comes next."""
+        self.size = 0
 
     def body(self, size: int | None = None) -> Body:
         """Return what was written, or the memory of the first ``size`` bytes, without a copy."""

@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from typing import Final
 
+import numpy as np
 from simdjson import Array, Object, Parser
 
 from service.errors import Malformed, TooLarge, escape, invalid
-from service.wire.payload import Body
+from service.wire.payload import Body, Limits
 
 KEYS: Final = 64  # more fields than any object of a request has
 DEPTH: Final = 5  # /variants/0/settings/alpha/0: nothing in a document lies deeper
@@ -93,6 +94,24 @@ class Plain:
             raise TooLarge(
                 f"{pointer}: the document has more than {self._entries} entries beside its tensors"
             )
+
+
+def request_document(text: bytes, limits: Limits, fields: Collection[str]) -> dict[str, object]:
+    """Return the document of a request whose tensors travel elsewhere.
+
+    Raises:
+        Malformed: not JSON.
+        InvalidDocument: no object, or with fields other than ``fields``.
+        TooLarge: more entries than allowed.
+    """
+    root = parse(Body(np.frombuffer(text, dtype=np.uint8)))
+    if not isinstance(root, Object):
+        raise invalid("", "the request is no JSON object")
+    plain = Plain(limits.document_entries)
+    return {
+        name: plain.value(value, f"/{name}", DEPTH)
+        for name, value in entries_of(root, "", known=fields).items()
+    }
 
 
 def _reason(message: str) -> str:

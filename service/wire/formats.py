@@ -5,52 +5,77 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.errors import UnsupportedMediaType
-from service.wire import json, safetensors
+from service.wire import arrow, json, safetensors
+from service.wire.arrow import ArrowStream
 from service.wire.payload import Body, Limits, Payload
+from service.wire.safetensors_stream import SafetensorsStream
+from service.wire.stream import Consumer, Stream, Terms
+
+Decode = Callable[[Body, Limits, Collection[str], Callable[[int], None]], Payload]
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """A media type, both ways.
+class Source:
+    """A media type that requests come in: as a whole, as a stream, or as either.
 
     Attributes:
         decode: from a body whose bytes may still arrive; what it is given last waits for them.
+        stream: from a body that comes piece by piece.
         overlaps: whether decoding and evaluating can go on before the last bytes are there.
-        per_class_limit: classes listed where the request does not say how many; ``None`` all.
     """
 
     media_type: str
-    decode: Callable[[Body, Limits, Collection[str], Callable[[int], None]], Payload]
-    encode: Callable[[Mapping[str, object]], Sequence[bytes | memoryview]]
+    decode: Decode | None
+    stream: Callable[[Consumer, Terms], Stream] | None
     overlaps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Format(Source):
+    """A media type that answers come in, too.
+
+    Attributes:
+        per_class_limit: classes listed where the request does not say how many; ``None`` all.
+    """
+
+    encode: Callable[[Mapping[str, object]], Sequence[bytes | memoryview]]
     per_class_limit: int | None
 
 
 JSON: Final = Format(
-    json.MEDIA_TYPE, json.decode, json.encode, overlaps=False, per_class_limit=1000
+    json.MEDIA_TYPE,
+    json.decode,
+    stream=None,
+    overlaps=False,
+    encode=json.encode,
+    per_class_limit=1000,
 )
 SAFETENSORS: Final = Format(
     safetensors.MEDIA_TYPE,
     safetensors.decode,
-    safetensors.encode,
+    stream=SafetensorsStream,
     overlaps=True,
+    encode=safetensors.encode,
     per_class_limit=None,
 )
-FORMATS: Final[Mapping[str, Format]] = {each.media_type: each for each in (JSON, SAFETENSORS)}
+ARROW: Final = Source(arrow.MEDIA_TYPE, decode=None, stream=ArrowStream, overlaps=False)
+SOURCES: Final[Mapping[str, Source]] = {
+    each.media_type: each for each in (JSON, SAFETENSORS, ARROW)
+}
 
 
-def request_format(content_type: str | None) -> Format:
+def request_format(content_type: str | None) -> Source:
     """Return the format of a ``Content-Type``.
 
     Raises:
         UnsupportedMediaType: it is none of ours, or JSON in another character set than UTF-8.
     """
     media_type, _, parameters = (content_type or "").partition(";")
-    chosen = FORMATS.get(media_type.strip().lower())
+    chosen = SOURCES.get(media_type.strip().lower())
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if chosen is None or charset not in {"", "charset=utf-8"}:
         raise UnsupportedMediaType(
-            f"content type not supported; supported: {', '.join(FORMATS)} (in UTF-8)"
+            f"content type not supported; supported: {', '.join(SOURCES)} (in UTF-8)"
         )
     return chosen
 

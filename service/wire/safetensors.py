@@ -1,25 +1,17 @@
 """``application/x-safetensors``: eight bytes of header length, a JSON header, the tensors' bytes.
 
-Read in place: tensors are views of the body. The header is read here, strictly, because it says
-how long and how large everything else is.
+Read in place: tensors are views of the body.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import orjson
 import torch
-from simdjson import Array, Object
 from torch import Tensor
 
-from service.errors import Malformed, invalid
 from service.wire import json
-from service.wire.document import DEPTH, KEYS, Plain, Value, entries_of, parse
 from service.wire.payload import (
-    TORCH_DTYPES,
     Body,
     Limits,
     Payload,
@@ -28,13 +20,18 @@ from service.wire.payload import (
     is_aligned,
     view,
 )
+from service.wire.safetensors_header import (
+    DTYPES,
+    LENGTH_BYTES,
+    METADATA,
+    Header,
+    check_length,
+    header_end,
+    read_header,
+)
 
 MEDIA_TYPE: Final = "application/x-safetensors"
-METADATA: Final = "__metadata__"
-REQUEST: Final = "request"  # the metadata key of the document
 RESPONSE: Final = "response"
-LENGTH_BYTES: Final = 8
-HEADER_BYTES: Final = 100_000_000  # the format's own bound
 ALIGNMENT: Final = 8
 TENSORS: Final = ("logits", "labels", "sample_weights", "class_weights")
 MOVED: Final = ("gradient", "per_sample", "per_class", "row_statistics", "class_share")
@@ -43,33 +40,7 @@ MOVED: Final = ("gradient", "per_sample", "per_class", "row_statistics", "class_
 LISTS: Final = ("results", "variants")
 """Fields of an answer that are lists of such objects."""
 
-DTYPES: Final[Mapping[str, torch.dtype]] = {
-    "F16": TORCH_DTYPES["float16"],
-    "BF16": TORCH_DTYPES["bfloat16"],
-    "F32": TORCH_DTYPES["float32"],
-    "F64": TORCH_DTYPES["float64"],
-    "I8": TORCH_DTYPES["int8"],
-    "I16": TORCH_DTYPES["int16"],
-    "I32": TORCH_DTYPES["int32"],
-    "I64": TORCH_DTYPES["int64"],
-    "U8": TORCH_DTYPES["uint8"],
-    "U16": TORCH_DTYPES["uint16"],
-    "U32": TORCH_DTYPES["uint32"],
-    "U64": TORCH_DTYPES["uint64"],
-    "BOOL": TORCH_DTYPES["bool"],
-}
 NAMES: Final[Mapping[torch.dtype, str]] = {dtype: name for name, dtype in DTYPES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One tensor of the header: ``begin`` and ``end`` count from the first byte after it."""
-
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 def decode(
@@ -87,43 +58,32 @@ def decode(
         TooLarge: a batch above ``limits``.
         InvalidDocument: safetensors, but no request.
     """
-    start, header = _header(body, arrived)
-    values = entries_of(header, "", known=(*TENSORS, METADATA))
-    document = _document(values.pop(METADATA, None), limits, fields)
-    entries = {name: _entry(name, value) for name, value in values.items()}
-    for name in ("logits", "labels"):
-        if name not in entries:
-            raise invalid(f"/{name}", "is required")
-    for entry in entries.values():
-        limits.check(entry.name, entry.shape, document.get("class_axis", 1))
-    _check_offsets(list(entries.values()), len(body) - start)
-    logits = entries["logits"]
-    rows_bytes = _bytes_of_rows(logits, document.get("class_axis", 1))
-    in_place = is_aligned(body, start + logits.begin, logits.dtype)
-    others_end = max(entry.end for name, entry in entries.items() if name != "logits")
-    arrived(start + (others_end if rows_bytes is not None and in_place else len(body)))
+    arrived(min(LENGTH_BYTES, len(body)))
+    start = header_end(body, len(body))
+    arrived(start)
+    header = read_header(Body(body[LENGTH_BYTES:start]), limits, fields)
+    check_length(header.data_bytes, len(body) - start)
+    logits = header.logits
+    early = header.rows_are_in_order and is_aligned(body, start + logits.begin, logits.dtype)
+    arrived(start + header.others_end if early else len(body))
     tensors = {
         name: view(body, start + entry.begin, entry.shape, entry.dtype)
-        for name, entry in entries.items()
+        for name, entry in header.entries.items()
     }
 
     def await_rows(rows: int) -> None:
-        if rows_bytes is not None:
-            arrived(start + logits.begin + rows_bytes(rows))
+        if early:
+            arrived(start + logits.begin + _bytes_of_rows(header, rows))
 
-    return Payload(document, await_rows=await_rows, **tensors)
+    return Payload(header.document, await_rows=await_rows, **tensors)
 
 
-def _bytes_of_rows(logits: Entry, class_axis: object) -> Callable[[int], int] | None:
-    """Return how many bytes of the logits hold the rows below a number, if the first bytes do."""
-    shape = logits.shape
-    first_is_classes = class_axis in (0, -len(shape)) and len(shape) > 1
-    rows, _ = extent(shape, class_axis)
-    if first_is_classes or not rows:
-        return None
-    rows_each = rows // shape[0]
-    bytes_each = (logits.end - logits.begin) // shape[0]
-    return lambda number: -(-number // rows_each) * bytes_each
+def _bytes_of_rows(header: Header, number: int) -> int:
+    """Return how many bytes of the logits hold the rows below a number, if they are in order."""
+    logits = header.logits
+    rows, _ = extent(logits.shape, header.class_axis)
+    entries = -(-number // (rows // logits.shape[0]))
+    return entries * ((logits.end - logits.begin) // logits.shape[0])
 
 
 def encode(document: Mapping[str, object]) -> list[bytes | memoryview]:
@@ -173,93 +133,3 @@ def _extract(
         else:
             rest[key] = value
     return rest
-
-
-def _header(body: Body, arrived: Callable[[int], None]) -> tuple[int, Object]:
-    """Return where the tensors' bytes start, and the header."""
-    if len(body) < LENGTH_BYTES:
-        raise Malformed(f"a safetensors body has at least {LENGTH_BYTES} bytes, not {len(body)}")
-    arrived(LENGTH_BYTES)
-    length = int.from_bytes(body[:LENGTH_BYTES].tobytes(), "little")
-    if length > HEADER_BYTES:
-        raise Malformed(f"the header claims {length} bytes, more than {HEADER_BYTES}")
-    start = LENGTH_BYTES + length
-    if start > len(body):
-        raise Malformed(f"the header claims {length} bytes, there are {len(body) - LENGTH_BYTES}")
-    arrived(start)
-    text = Body(body[LENGTH_BYTES:start])
-    if not length or text[0] != ord("{"):
-        raise Malformed("the header does not start with '{'")
-    try:
-        header = parse(text)
-    except Malformed as error:
-        raise Malformed(f"the header: {error}") from None
-    if not isinstance(header, Object):  # pragma: no cover  (it starts with a brace)
-        raise Malformed("the header is no object")
-    return start, header
-
-
-def _document(metadata: Value, limits: Limits, fields: Collection[str]) -> dict[str, object]:
-    """Return the request's document, which the metadata holds as JSON in a string."""
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, Object):
-        raise Malformed(f"{METADATA} is no object")
-    # "format" is what the framework bindings of the format write by themselves.
-    values = entries_of(metadata, f"/{METADATA}", known=(REQUEST, "format"))
-    text = values.get(REQUEST, "{}")
-    if not isinstance(text, str):
-        raise Malformed(f"{METADATA}: {REQUEST} is no string")
-    root = parse(Body(np.frombuffer(text.encode(), dtype=np.uint8)))
-    if not isinstance(root, Object):
-        raise invalid("", "the request is no JSON object")
-    plain = Plain(limits.document_entries)
-    return {
-        name: plain.value(value, f"/{name}", DEPTH)
-        for name, value in entries_of(root, "", known=fields).items()
-    }
-
-
-def _entry(name: str, value: Value) -> Entry:
-    if not isinstance(value, Object):
-        raise Malformed(f"the header's entry {name} is no object")
-    fields = entries_of(value, f"/{name}", known=("dtype", "shape", "data_offsets"))
-    missing = {"dtype", "shape", "data_offsets"} - set(fields)
-    if missing:
-        raise Malformed(f"the header's entry {name} lacks {', '.join(sorted(missing))}")
-    dtype = DTYPES.get(str(fields["dtype"]))
-    if dtype is None:
-        raise invalid(f"/{name}", f"its dtype must be one of {', '.join(DTYPES)}")
-    shape = _sizes(name, "shape", fields["shape"])
-    offsets = _sizes(name, "data_offsets", fields["data_offsets"])
-    if len(offsets) != 2:  # noqa: PLR2004  (begin and end)
-        raise Malformed(f"{name}: data_offsets are two numbers, not {len(offsets)}")
-    return Entry(name, dtype, shape, *offsets)
-
-
-def _sizes(name: str, what: str, value: Value) -> tuple[int, ...]:
-    if not isinstance(value, Array):
-        raise Malformed(f"{name}: {what} is no list")
-    if len(value) > KEYS:
-        raise Malformed(f"{name}: {what} has {len(value)} entries")
-    sizes = [size for size in value if type(size) is int and size >= 0]
-    if len(sizes) != len(value):
-        raise Malformed(f"{name}: {what} holds something other than whole numbers from 0")
-    return tuple(sizes)
-
-
-def _check_offsets(entries: list[Entry], data_bytes: int) -> None:
-    """Check that the tensors fill the bytes after the header: no gap, no overlap, no rest."""
-    position = 0
-    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
-        needed = math.prod(entry.shape) * entry.dtype.itemsize
-        if entry.end - entry.begin != needed:
-            raise Malformed(
-                f"{entry.name}: shape and dtype need {needed} bytes, "
-                f"its offsets hold {entry.end - entry.begin}"
-            )
-        if entry.begin != position:
-            raise Malformed(f"{entry.name} starts at byte {entry.begin}, not at {position}")
-        position = entry.end
-    if position != data_bytes:
-        raise Malformed(f"the tensors take {position} bytes, {data_bytes} follow the header")

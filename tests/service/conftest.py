@@ -40,7 +40,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Running] = []
 
     def go(**settings: object) -> Running:
-        started.append(Running(data_dir=tmp_path, **settings))
+        started.append(Running(**{"data_dir": tmp_path, **settings}))
         return started[-1]
 
     yield go

@@ -1,6 +1,7 @@
 """A real server on a free loopback port, and small things that many tests need."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -60,3 +61,18 @@ def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     while not condition():
         assert time.monotonic() < last, "waited in vain"
         time.sleep(0.005)
+
+
+def alike(found: object, expected: object, relative: float = 1e-12) -> bool:
+    """Tell whether two answers are the same but for the last digits of their real numbers."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(
+            alike(found[key], expected[key], relative) for key in found
+        )
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(
+            alike(one, other, relative) for one, other in zip(found, expected, strict=True)
+        )
+    if isinstance(found, float) and isinstance(expected, float):
+        return math.isclose(found, expected, rel_tol=relative, abs_tol=1e-15)
+    return found == expected

@@ -14,7 +14,8 @@ from service.questions import LossQuestion
 from service.schema.models import loss_model
 from service.schema.variants import settings_model
 from service.settings import Settings
-from service.wire.body import Arrival, Stalled
+from service.wire.arrival import Arrival, Stalled
+from service.wire.body import Incoming
 from service.wire.buffer import FIRST_BYTES, Buffer
 from service.wire.encodings import identity
 from service.wire.formats import JSON, SAFETENSORS, answer_format
@@ -37,7 +38,8 @@ async def receive(
 
     stream = messages()
     try:
-        arrival = Arrival(stream.__anext__, headers or {}, limit=limit, deadline_s=0.2)
+        incoming = Incoming(stream.__anext__, headers or {}, limit=limit, deadline_s=0.2)
+        arrival = Arrival(incoming)
         await arrival.begin(early=False)
     finally:
         await stream.aclose()
@@ -122,7 +124,7 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
     async def empty() -> MutableMapping[str, Any]:
         return {"type": "http.request"}
 
-    arrival = Arrival(empty, {}, limit=10, deadline_s=1)
+    arrival = Arrival(Incoming(empty, {}, limit=10, deadline_s=1))
     await arrival.begin(early=False)
     work = exchange._work(arrival, question, identity, (JSON, JSON))
     with pytest.raises(Cancelled):
@@ -141,7 +143,7 @@ class Sender:
 
     async def arrival(self, length: int) -> Arrival:
         headers = {"content-length": str(length)}
-        arrival = Arrival(self.then.get, headers, limit=100, deadline_s=5)
+        arrival = Arrival(Incoming(self.then.get, headers, limit=100, deadline_s=5))
         await arrival.begin(early=True)
         return arrival
 

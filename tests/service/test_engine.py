@@ -195,13 +195,13 @@ async def test_stopping_gives_up_on_what_runs() -> None:
         with pytest.raises(Cancelled):
             await task
     with pytest.raises(Unavailable, match="stopped"):
-        subject.submit(lambda _: None, lambda: None)
+        subject.submit(lambda _: None, lambda _: None)
 
 
 async def test_nothing_runs_before_the_start() -> None:
     subject = engine()
     with pytest.raises(Unavailable, match="not started"):
-        subject.submit(lambda _: None, lambda: None)
+        subject.submit(lambda _: None, lambda _: None)
     subject.stop()
 
 
@@ -212,7 +212,7 @@ def test_work_may_end_after_its_loop() -> None:
     async def go() -> tuple[Engine, Running[bool]]:
         subject = engine()
         await subject.start()
-        return subject, subject.submit(lambda _: release.wait(10), lambda: ended.append(1))
+        return subject, subject.submit(lambda _: release.wait(10), lambda _: ended.append(1))
 
     subject, running = asyncio.run(go())
     release.set()

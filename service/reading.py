@@ -1,0 +1,87 @@
+"""One evaluation of a body that comes in pieces, from its first bytes to the answer's."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from service.asking import Asking
+from service.evaluated import Evaluated
+from service.questions import Question
+from service.wire.formats import Format
+from service.wire.piece import Piece
+from service.wire.stream import Consumer, Stream, Terms
+from xentcore import Passes
+
+
+class Reading:
+    """Reads one body on a worker; a :class:`service.flow.Reader`.
+
+    Args:
+        open_stream: of the request's media type.
+        terms: under which the body is read.
+        question: what is asked.
+        target: what the answer shall be in.
+        device: where to compute.
+        passes: which implementation goes over matrices.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[Consumer, Terms], Stream],
+        terms: Terms,
+        *,
+        question: Question,
+        target: Format,
+        device: torch.device,
+        passes: Passes,
+    ) -> None:
+        self._cancelled: Callable[[], bool] = lambda: False
+        self._asking: Asking | None = Asking(
+            question,
+            per_class_limit=target.per_class_limit,
+            device=device,
+            passes=passes,
+            cancelled=lambda: self._cancelled(),
+        )
+        self._stream: Stream | None = open_stream(self._asking, terms)
+        self._encode = target.encode
+        self._spent_s = 0.0
+
+    def push(self, piece: Piece, cancelled: Callable[[], bool]) -> None:
+        """Read the next piece.
+
+        Raises:
+            ServiceError, XentError: as soon as the bytes show that there will be no answer.
+            Cancelled: ``cancelled`` returned true.
+        """
+        since_s = time.perf_counter()
+        self._cancelled = cancelled
+        self._stream.push(piece)  # type: ignore[union-attr]  # nothing is read once it is closed
+        self._spent_s += time.perf_counter() - since_s
+
+    def finish(self, cancelled: Callable[[], bool]) -> Evaluated:
+        """Return the answer, all pieces having been read.
+
+        Raises:
+            ServiceError, XentError: the body is not complete, or there is no answer to it.
+            Cancelled: ``cancelled`` returned true.
+        """
+        since_s = time.perf_counter()
+        self._cancelled = cancelled
+        self._stream.finish()  # type: ignore[union-attr]
+        answer = self._asking.answer()  # type: ignore[union-attr]
+        self._spent_s += time.perf_counter() - since_s
+        since_s = time.perf_counter()
+        chunks = self._encode(answer.document)
+        timings_ms = {
+            "decode": 1000 * (self._spent_s - self._asking.compute_s),  # type: ignore[union-attr]
+            "compute": 1000 * self._asking.compute_s,  # type: ignore[union-attr]
+            "encode": 1000 * (time.perf_counter() - since_s),
+        }
+        return Evaluated(chunks, answer.results, timings_ms)
+
+    def close(self) -> None:
+        """Give back what is held: the temporary file, and the tensors that lie in it."""
+        self._stream.close()  # type: ignore[union-attr]  # once
+        self._stream = self._asking = None

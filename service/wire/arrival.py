@@ -1,0 +1,99 @@
+"""A body in one buffer, received on the event loop, readable by a worker while it still arrives."""
+
+import math
+import threading
+from typing import Final
+
+from service.wire.body import Incoming, Message
+from service.wire.buffer import Buffer
+from service.wire.payload import Body
+from xentcore import Cancelled
+
+# A worker that waits for bytes does nothing else: it is only asked to when the rest of a body is
+# expected within this time, and sent away again when nothing comes for so long.
+SOON_S: Final = 0.25
+STALL_S: Final = 0.25
+
+
+class Stalled(Exception):
+    """The bytes that a worker waits for do not come."""
+
+
+class Arrival:
+    """The buffer of a body that is being received."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+        self._buffer = Buffer(limit=incoming.limit, expected=incoming.expected)
+        self._news = threading.Condition()
+        self._wanted = math.inf
+        self._complete = False  # set when the last bytes are in the buffer, not when they have come
+        self._failed = False
+
+    @property
+    def size(self) -> int:
+        """Bytes in the buffer."""
+        return self._buffer.size
+
+    def body(self) -> Body:
+        """Return the memory of the whole body; its bytes are there once :meth:`wait` says so."""
+        return self._buffer.body(self._incoming.expected)
+
+    async def begin(self, *, early: bool) -> None:
+        """Receive until the body is complete or, if ``early``, until the rest will soon be.
+
+        Raises:
+            TooLarge, Malformed, BodyTimeout, ClientDisconnected: as :meth:`receive` does.
+        """
+        while not self._complete:
+            await self.receive()
+            if early and self._expected_soon():
+                return
+
+    def _expected_soon(self) -> bool:
+        expected, spent_s = self._incoming.expected, self._incoming.spent_s
+        if expected is None or not self.size:
+            return False
+        return spent_s * (expected - self.size) <= SOON_S * self.size
+
+    async def receive(self) -> Message:
+        """Receive one message and keep its bytes.
+
+        Raises:
+            TooLarge, Malformed, BodyTimeout, ClientDisconnected: as :meth:`Incoming.receive` does.
+        """
+        if self._complete:
+            return await self._incoming.receive()
+        try:
+            message = await self._incoming.receive()
+            self._buffer.append(message.get("body", b""))
+            self._complete = self._incoming.complete
+        except BaseException:
+            self._failed = True
+            self._tell()
+            raise
+        self._tell()
+        return message
+
+    def _tell(self) -> None:
+        if self.size >= self._wanted or self._complete or self._failed:
+            with self._news:
+                self._news.notify_all()
+
+    def wait(self, size: int) -> None:
+        """Return once the first ``size`` bytes are there. For worker threads.
+
+        Raises:
+            Cancelled: they will never be.
+            Stalled: nothing came for a while.
+        """
+        if self.size >= size:
+            return
+        with self._news:
+            self._wanted = size
+            while self.size < size and not self._complete:
+                if self._failed:
+                    raise Cancelled("the body will not be complete")
+                seen = self.size
+                if not self._news.wait(STALL_S) and self.size == seen:
+                    raise Stalled
