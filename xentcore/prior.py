@@ -12,6 +12,10 @@ are different labels:
 - Yes or no for each class: elements do not know of each other. Two rows, all yes and all no.
 - Distributions: the labels are read once more, each row with its own.
 
+A loss that is a difference may cancel: ``confidence-penalty`` with beta = 1 is 0 in sum, whatever
+the frequencies. What is left is rounding, which depends on the order of the rows, and must not be
+divided by: below 1e-12 of what it is made of, a sum is 0.
+
 All of it in blocks and in float64: rounded to float32, the logarithm of a sum would not be the same
 to twelve digits however the sum was split.
 """
@@ -32,6 +36,8 @@ from xentcore.row_statistics import times
 from xentcore.tally import Inquiry
 
 T = TypeVar("T")
+
+_ROUNDING: Final = 1e-12  # of a sum, relative to that of the magnitudes
 
 # An infinite loss of the prior is an answer, and its labels were read before.
 _OPTIONS: Final = Options(nonfinite="propagate", ignore_index=None)
@@ -100,6 +106,8 @@ class Prior:
     def losses(self, chunks: Sequence[Chunk], evaluated: Tensor) -> list[float]:
         """Return the sum of the prior's loss for each spec, nats; +inf where it is infinite.
 
+        A sum that cancels is 0.
+
         Args:
             chunks: the batch, where labels are distributions; not read otherwise.
             evaluated: which of its rows are, (rows,), bool.
@@ -110,12 +118,15 @@ class Prior:
             found = self._of_elements()
         else:
             found = self._of_classes()
-        totals = [0.0] * len(self._inquiry.specs)
+        totals = torch.zeros(len(self._inquiry.specs), 2, dtype=torch.float64)
         for sums in found:
-            totals = [total + added for total, added in zip(totals, sums, strict=True)]
-        return totals
+            totals += sums
+        return [
+            0.0 if abs(loss) < _ROUNDING * magnitude else loss
+            for loss, magnitude in totals.tolist()
+        ]
 
-    def _of_classes(self) -> Iterator[list[float]]:
+    def _of_classes(self) -> Iterator[Tensor]:
         present = self._mass.positive.nonzero()[:, 0]
         labels = present
         if self._kind == "one_hot":
@@ -124,12 +135,14 @@ class Prior:
         chunk = self._chunk(labels, self._mass.positive[present])
         yield from self._each_block(chunk, lambda block: self._sums(chunk, chunk.read(block)))
 
-    def _of_elements(self) -> Iterator[list[float]]:
+    def _of_elements(self) -> Iterator[Tensor]:
         positive, negative = self._mass.positive, cast("Tensor", self._mass.negative)
         for label, mass in ((1.0, positive), (0.0, negative)):
             chunk = self._chunk(torch.full((1, len(positive)), label), None)
             for columns in self._each_block(chunk, self._class_losses(chunk)):
-                yield [float(times(mass, column).sum()) for column in columns]
+                # Hard labels of the sigmoid family: no loss is negative, and none cancels.
+                sums = torch.stack([times(mass, column).sum() for column in columns])
+                yield sums[:, None].expand(-1, 2)
 
     def _class_losses(self, chunk: Chunk) -> Callable[[Block], list[Tensor]]:
         def read(block: Block) -> list[Tensor]:
@@ -138,21 +151,19 @@ class Prior:
 
         return read
 
-    def _of_distributions(
-        self, chunks: Sequence[Chunk], evaluated: Tensor
-    ) -> Iterator[list[float]]:
+    def _of_distributions(self, chunks: Sequence[Chunk], evaluated: Tensor) -> Iterator[Tensor]:
         first = 0
         for chunk in chunks:
             chosen = evaluated[first : first + chunk.layout.rows]
             first += chunk.layout.rows
             yield from self._each_block(chunk, self._with_own_labels(chunk, chosen))
 
-    def _with_own_labels(self, chunk: Chunk, evaluated: Tensor) -> Callable[[Block], list[float]]:
-        def read(block: Block) -> list[float]:
+    def _with_own_labels(self, chunk: Chunk, evaluated: Tensor) -> Callable[[Block], Tensor]:
+        def read(block: Block) -> Tensor:
             rows = chunk.read(block)
             chosen = evaluated[block.start : block.stop].nonzero()[:, 0].to(rows.values.device)
             if not len(chosen):
-                return [0.0] * len(self._inquiry.specs)
+                return torch.zeros(len(self._inquiry.specs), 2, dtype=torch.float64)
             rows = rows.select(chosen)
             targets = rows.labels.values.double()
             if rows.labels.is_index:
@@ -178,11 +189,15 @@ class Prior:
             readings={"elements"},  # every label of the prior is a legal one
         )
 
-    def _sums(self, chunk: Chunk, rows: BlockRows) -> list[float]:
-        return [
-            sum(float(each.fate.counted_loss.sum()) for _, each in parts)
-            for parts in self._scored(chunk, rows)
-        ]
+    def _sums(self, chunk: Chunk, rows: BlockRows) -> Tensor:
+        """Return the sums of the losses and of their magnitudes, (specs, 2), on the CPU."""
+        scored = self._scored(chunk, rows)
+        sums = torch.zeros(len(scored), 2, dtype=torch.float64, device=rows.values.device)
+        for place, parts in enumerate(scored):
+            for _, each in parts:
+                sums[place, 0] += each.fate.counted_loss.sum()
+                sums[place, 1] += each.magnitude.sum()
+        return sums.cpu()
 
     def _scored(self, chunk: Chunk, rows: BlockRows) -> list[ScoredParts]:
         found = {place: parts for place, _, parts in self._inquiry.score(chunk, rows)}

@@ -213,12 +213,15 @@ class RowTerms:
         scale: (rows,).
         subtract: (classes,) or (rows, classes), or ``None`` for nothing.
         at_label: (rows,), or ``None`` for distribution labels.
+        magnitude: where the loss is a difference, the sum of what it is made of, signs aside,
+            (rows,): what rounding is relative to. ``None``: that of the loss itself.
     """
 
     loss: Tensor
     scale: Tensor
     subtract: Tensor | None
     at_label: Tensor | None
+    magnitude: Tensor | None = None
 
 
 def row_statistics(

@@ -83,6 +83,11 @@ class Scored(ABC):
 
     fate: Fate
 
+    @property
+    def magnitude(self) -> Tensor:
+        """What each row's counted loss is made of, signs aside, (rows,), float64."""
+        return self.fate.counted_loss.abs()
+
     @abstractmethod
     def gradient(self, scale: float) -> Tensor:
         """Return scale * d sum / d logits, (rows, classes), exactly 0 where excluded."""
@@ -143,6 +148,11 @@ class ScoredRows(Scored):
         """Decide the rows' fate. A row of -inf alone has no softmax: its loss counts as +inf."""
         lost = statistics.maximum.isneginf()
         return cls(statistics, terms, Fate.of(terms.loss, weights, policy, lost=lost))
+
+    @property
+    def magnitude(self) -> Tensor:
+        parts = self.terms.magnitude
+        return self.fate.counted_loss.abs() if parts is None else times(self.fate.factors, parts)
 
     def gradient(self, scale: float) -> Tensor:
         return gradient(self.statistics, self.terms, self.fate.factors * scale)

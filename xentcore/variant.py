@@ -6,6 +6,7 @@ reductions nor sample weights nor chunks: those have their one home in :mod:`xen
 
 import math
 import operator
+import sys
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -124,7 +125,16 @@ def _words(hint: Any) -> str:  # noqa: ANN401  (any annotation)
 
 def _check_range(declared: "Field[Any]", value: float, pointer: str) -> None:
     bounds = declared.metadata
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        # Not repeated: the whole number may have any number of digits.
+        raise InvalidSetting(
+            f"{declared.name} must not exceed {sys.float_info.max:g}, "
+            "the largest number of the arithmetic used",
+            pointer=pointer,
+        ) from None
+    if not finite:
         raise InvalidSetting(f"{declared.name} must be finite, not {value}", pointer=pointer)
     for bound, words, holds in _BOUNDS:
         if bound in bounds and not holds(value, bounds[bound]):

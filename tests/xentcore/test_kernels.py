@@ -183,7 +183,7 @@ def test_a_rows_numbers_do_not_depend_on_the_rows_beside_it(
 def test_every_row_is_the_definition(
     case: Case, kind: str, dtype: torch.dtype, compiled: Passes
 ) -> None:
-    batch = draw(kind, 9, dtype)
+    batch = draw(kind, 9, dtype, ranks=case.ranks)
     (result,) = evaluate(
         batch.logits,
         batch.labels,

@@ -82,6 +82,10 @@ def test_settings_inside_their_range(given: dict[str, Any]) -> None:
         ({"per_class": (1.0, -1.0)}, "/per_class/1", "per_class must be at least 0, not -1.0"),
         ({"per_class": (math.inf,)}, "/per_class/0", "per_class must be finite, not inf"),
         ({"counts": (3, 0)}, "/counts/1", "counts must be at least 1, not 0"),
+        # whole numbers that float64 cannot hold, the last one too long to be printed
+        ({"number": -(10**400)}, "/number", "number must not exceed 1.79769e+308"),
+        ({"count": 10**400}, "/count", "count must not exceed 1.79769e+308"),
+        ({"counts": (1, 10**5000)}, "/counts/1", "counts must not exceed 1.79769e+308"),
         # of another type
         ({"number": "1"}, "/number", "number must be a number"),
         ({"number": None}, "/number", "number must be a number"),

@@ -116,18 +116,20 @@ def _on_distribution(
     spread = settings.smoothing / (classes - 1)
     t = targets * (1 - settings.smoothing - spread) + spread
     log_t = t.log()
-    # -log_t1 p + log_t1 t
-    gap = rise(-log_p, 1 - t1) - rise(-log_t, 1 - t1)
-    balance = (_power(log_p, 2 - t1) - _power(log_t, 2 - t1)) / (2 - t1)
+    # -log_t1 p and -log_t1 t
+    surprise, own = rise(-log_p, 1 - t1), rise(-log_t, 1 - t1)
+    power_p, power_t = _power(log_p, 2 - t1), _power(log_t, 2 - t1)
     escort = _power(log_p, t2)
     pull = _power(log_p, t2 - t1) * (log_p.exp() - t)
     mean = (pull.sum(dim=1) / escort.sum(dim=1))[:, None]
-    loss = (times(t, gap) + balance).sum(dim=1)
+    loss = (times(t, surprise - own) + (power_p - power_t) / (2 - t1)).sum(dim=1)
     return RowTerms(
         loss=loss,
         scale=torch.zeros_like(loss),
         subtract=(escort * mean - pull).to(statistics.logits.dtype),
         at_label=None,
+        # p = t costs nothing, and leaves nothing but rounding.
+        magnitude=(times(t, surprise + own) + (power_p + power_t) / (2 - t1)).sum(dim=1),
     )
 
 

@@ -54,4 +54,5 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
             loss=terms.loss - beta * entropy,
             subtract=-pull if terms.subtract is None else terms.subtract - pull,
             at_label=at_label,
+            magnitude=terms.loss + beta * entropy,
         )
