@@ -23,8 +23,8 @@ test: $(ALL)  ## run the whole test suite
 test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
 	$(PYTHON) -m pytest tests/compose
 
-check: format-check lint types contracts drift  ## run everything that CI insists on, tests with coverage last
-	$(PYTHON) -m pytest -n auto --cov --cov-report=term
+check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and one example of each law
+	$(PYTHON) -m pytest -n auto --hypothesis-profile=dev --cov --cov-report=term
 
 format-check: $(ALL)  ## fail where `make format` would change layout
 	$(PYTHON) -m ruff format --check

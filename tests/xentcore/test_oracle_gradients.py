@@ -19,6 +19,8 @@ from xentcore import Options, Result
 from xentcore.options import Normaliser
 
 EVERY_LABEL_KIND = [(case, kind) for case in CASES for kind in case.labels]
+# What does not depend on how labels are written is asked about one way of writing them.
+ONE_LABEL_KIND = [(case, case.labels[0]) for case in CASES]
 ROWS = 6
 HALF = (torch.float16, torch.bfloat16)
 
@@ -68,7 +70,7 @@ def test_the_gradient_of_the_sum_is_the_definitions_derivative(
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=name_of)
-@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+@pytest.mark.parametrize(("case", "kind"), ONE_LABEL_KIND, ids=name_of)
 def test_a_half_precision_gradient_is_the_float32_one_rounded_once(
     case: Case, kind: str, dtype: torch.dtype
 ) -> None:
@@ -80,7 +82,7 @@ def test_a_half_precision_gradient_is_the_float32_one_rounded_once(
 
 
 @pytest.mark.parametrize("normaliser", get_args(Normaliser))
-@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+@pytest.mark.parametrize(("case", "kind"), ONE_LABEL_KIND, ids=name_of)
 def test_the_gradient_of_the_mean_is_that_of_the_sum_over_the_denominator(
     case: Case, kind: str, normaliser: Normaliser
 ) -> None:
@@ -91,14 +93,14 @@ def test_the_gradient_of_the_mean_is_that_of_the_sum_over_the_denominator(
     assert_exact(gradient_of(result), total / result.reduction.denominator, torch.float64)
 
 
-@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+@pytest.mark.parametrize(("case", "kind"), ONE_LABEL_KIND, ids=name_of)
 def test_without_a_reduction_each_rows_gradient_is_its_own(case: Case, kind: str) -> None:
     batch = draw(kind, ROWS, torch.float32, ranks=case.ranks)
     summed = gradient_of(answer(case, batch, Options(reduction="sum")))
     assert torch.equal(gradient_of(answer(case, batch, Options(reduction="none"))), summed)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=name_of)
 @pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
 def test_no_gradient_is_worse_than_that_of_the_naive_expression(
     case: Case, kind: str, dtype: torch.dtype

@@ -21,6 +21,8 @@ from xentcore import Options
 from xentcore.options import Normaliser
 
 EVERY_LABEL_KIND = [(case, kind) for case in CASES for kind in case.labels]
+# What does not depend on how labels are written is asked about one way of writing them.
+ONE_LABEL_KIND = [(case, case.labels[0]) for case in CASES]
 ROWS = 20
 ROW_VALUES = Options(reduction="none")
 
@@ -44,7 +46,7 @@ def test_every_row_is_the_definition(
     assert_exact(result.per_sample.reshape(-1), defined(case, kind, dtype), dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=name_of)
 @pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
 def test_no_loss_is_worse_than_the_naive_expression(
     case: Case, kind: str, dtype: torch.dtype
@@ -78,7 +80,7 @@ def denominator(case: Case, targets: Tensor, weights: Tensor, normaliser: str) -
 
 
 @pytest.mark.parametrize("normaliser", get_args(Normaliser))
-@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+@pytest.mark.parametrize(("case", "kind"), ONE_LABEL_KIND, ids=name_of)
 def test_the_mean_is_the_weighted_sum_over_the_normalisers_denominator(
     case: Case, kind: str, normaliser: Normaliser
 ) -> None:
@@ -110,7 +112,7 @@ def test_float32_sums_are_those_of_the_definition(case: Case, kind: str) -> None
     assert result.reduction.denominator == pytest.approx(expected, rel=2e-6)
 
 
-@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+@pytest.mark.parametrize(("case", "kind"), ONE_LABEL_KIND, ids=name_of)
 def test_every_reduction_states_the_same_sum_and_denominator(case: Case, kind: str) -> None:
     batch = draw(kind, ROWS, torch.float32, ranks=case.ranks)
     mean, total, none = (
@@ -125,7 +127,7 @@ def test_every_reduction_states_the_same_sum_and_denominator(case: Case, kind: s
     assert none.loss is None
 
 
-@pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
+@pytest.mark.parametrize(("case", "kind"), ONE_LABEL_KIND, ids=name_of)
 def test_the_usual_normaliser_is_weights_for_softmax_and_elements_for_sigmoid(
     case: Case, kind: str
 ) -> None:
