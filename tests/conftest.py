@@ -1,4 +1,4 @@
-"""Threads, and Hypothesis profiles: ``ci``; ``--hypothesis-profile=dev`` asks for fewer examples."""
+"""Threads, and Hypothesis profiles: ``ci``, and ``dev`` with fewer examples."""
 
 import os
 
