@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.tracebacks import ExceptionDictTransformer
 from typing_extensions import override
 
 from service.errors import QueueFull, Unavailable
@@ -50,7 +51,8 @@ def make_logger(settings: Settings, stream: BinaryIO | None = None) -> Logger:
     render: list[structlog.typing.Processor]
     if settings.log_format == "json":
         render = [
-            structlog.processors.dict_tracebacks,
+            # Without the frames' variables: the headers of the request are among them, and its key.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(serializer=_dumps),
         ]
     else:

@@ -16,6 +16,7 @@ from service.wire.body import Incoming
 from service.wire.payload import Body
 from service.wire.piece import Piece
 from service.wire.spool import Spool
+from tests.service.harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -122,8 +123,7 @@ async def test_a_body_that_breaks_off_on_the_way_around() -> None:
     reader = Sums()
     with pytest.raises(ClientDisconnected):
         await carried(incoming, reader)
-    while not reader.closed:  # as soon as the worker lets go of it  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(until, lambda: reader.closed)  # as soon as the worker lets go of it
 
 
 async def test_an_outcome_is_the_first_one() -> None:
