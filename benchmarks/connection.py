@@ -53,6 +53,9 @@ class Connection:
         head, _, body = head.partition(HEAD_END)
         length = LENGTH.search(head)
         if not head.startswith(OK) or length is None:
+            while length is not None and len(body) < int(length[1]):
+                got = self._some(CHUNK)
+                body += self._buffer[:got]
             raise Refused(f"{_line(head)}{_detail(body)}")
         self.receive(int(length[1]) - len(body))
         return head

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
 def built() -> Path:
     """Return the folder of folders in which all passes are built."""
     root = kernels_dir()
-    for _ in build(root, processes=2):
-        pass
+    list(build(root, processes=2))
     return root
 
 

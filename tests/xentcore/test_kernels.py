@@ -126,8 +126,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ 
 @pytest.fixture(scope="session")
 def compiled() -> Passes:
     """The compiled passes, built where they are missing."""
-    for _ in build(default_root(), processes=2):
-        pass
+    list(build(default_root(), processes=2))
     passes = load_passes()
     assert passes is not None
     return passes

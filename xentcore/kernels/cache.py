@@ -48,4 +48,4 @@ def _instructions() -> str:
         for line in described.read_text().splitlines():
             if line.startswith(("flags", "Features")):
                 return line
-    return torch.backends.cpu.get_cpu_capability()
+    return torch.backends.cpu.get_cpu_capability()  # pragma: no cover  (not Linux)

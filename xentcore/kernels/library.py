@@ -44,7 +44,7 @@ class Library:
         self._container = ctypes.c_void_p()
         # As many at once as there are processors; a further caller waits for its turn.
         runners = os.cpu_count() or 1
-        if create(ctypes.byref(self._container), runners, b"cpu", None):
+        if create(ctypes.byref(self._container), runners, b"cpu", None):  # pragma: no cover
             raise OSError(f"{path} cannot be loaded")
         count = ctypes.c_size_t()
         outputs = library.AOTInductorModelContainerGetNumOutputs
