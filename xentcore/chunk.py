@@ -1,6 +1,7 @@
 """A chunk of a batch: logits, labels and weights that fit each other, read block by block."""
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,13 +13,14 @@ from xentcore.device import to_device
 from xentcore.elements import Elements, elements
 from xentcore.errors import InvalidWeight, NonFinite, ShapeMismatch, UnsupportedDtype, pointer_to
 from xentcore.inputs import check_probabilities, to_logits
-from xentcore.labels import LabelReader, LabelRows, check_shapes
+from xentcore.labels import LabelReader, LabelRows, check_shapes, ignored_rows
 from xentcore.layout import Block, Layout
 from xentcore.options import Family, LabelKind, Options, Reading
-from xentcore.row_statistics import RowStatistics, row_statistics
+from xentcore.row_statistics import RowStatistics, Scope, Swept, row_statistics
 from xentcore.transformation import Transformation
 
 _WEIGHTS_POINTER: Final = "/sample_weights"
+Measuring = Callable[[Tensor, Tensor, Constants], Swept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,18 @@ class BlockRows:
     labels: LabelRows
     weights: Tensor | None
 
-    def blank_column(self) -> Tensor:
-        """Return one NaN per row, (rows,), float64."""
-        return torch.full_like(self.values[:, 0], torch.nan, dtype=torch.float64)
+    def column(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return one number per row, NaN where no part has one, (rows,), float64.
+
+        Args:
+            parts: positions in the block and the numbers of the rows there.
+        """
+        if len(parts) == 1 and len(parts[0][0]) == len(self.values):
+            return parts[0][1]
+        column = torch.full_like(self.values[:, 0], torch.nan, dtype=torch.float64)
+        for positions, numbers in parts:
+            column[positions] = numbers
+        return column
 
     def select(self, positions: Tensor) -> "BlockRows":
         """Return some of the rows; the block stays the one they came from."""
@@ -79,6 +90,7 @@ class UsableRows:
         rows: the others, their values as logits; unusable ones too under "propagate".
         maximum: the largest logit of each, (rows,).
         positions: where in the block they stand, (rows,), int64.
+        swept: what was measured of them as they are; ``None`` for nothing.
     """
 
     family: Family
@@ -86,6 +98,7 @@ class UsableRows:
     rows: BlockRows
     maximum: Tensor
     positions: Tensor
+    swept: Swept | None
 
 
 class Chunk:
@@ -133,6 +146,18 @@ class Chunk:
         self._labels = self._reader.view(labels)
         self._weights = None if sample_weights is None else _weights_view(sample_weights, layout)
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether rows have sample weights."""
+        return self._weights is not None
+
+    def count_live(self) -> int:
+        """Return how many rows are not ignored, as far as their index tells."""
+        if self.kind != "integer":
+            return self.layout.rows
+        ignored = ignored_rows(self._labels.reshape(-1), self._options.ignore_index)
+        return self.layout.rows - (0 if ignored is None else int(ignored.sum()))
+
     def read(self, block: Block) -> BlockRows:
         """Bring a block to the device and check its labels and weights.
 
@@ -165,8 +190,25 @@ class Chunk:
             )
         return weights.to(self.constants.device)
 
-    def usable(self, rows: BlockRows, family: Family) -> UsableRows:
+    @property
+    def is_in_place(self) -> bool:
+        """Whether blocks of logits are views: no conversion, no order to be changed, no copy."""
+        options, constants = self._options, self.constants
+        return (
+            constants.device.type == self._logits.device.type == "cpu"
+            and self.dtype == constants.dtype
+            and options.input == "logits"
+            and self._logits.is_contiguous()
+        )
+
+    def usable(self, rows: BlockRows, family: Family, measuring: Measuring | None) -> UsableRows:
         """Return the rows of a block that a family can evaluate, as logits.
+
+        Args:
+            rows: of the block.
+            family: which.
+            measuring: measures rows that have an index before anything else is asked of them;
+                ``None`` where nobody will ask.
 
         Raises:
             InvalidProbability: the numbers are no probabilities although stated to be.
@@ -175,7 +217,10 @@ class Chunk:
         ignored = rows.labels.ignored
         check_probabilities(rows.values, rows.block, self.layout, self._options, ignored=ignored)
         rows = replace(rows, values=to_logits(rows.values, family, self._options))
-        maximum = rows.values.amax(dim=1)
+        swept = None
+        if measuring is not None:
+            swept = measuring(rows.values, rows.labels.values, self.constants)
+        maximum = rows.values.amax(dim=1) if swept is None else swept.maximum
         unusable = self._unusable(rows, maximum, family)
         dropped = ignored
         if unusable is not None and self._options.nonfinite == "exclude":
@@ -184,10 +229,16 @@ class Chunk:
         if dropped is not None:
             positions = positions[~dropped]
             rows, maximum = rows.select(positions), maximum[positions]
-        return UsableRows(family, unusable, rows, maximum, positions)
+            swept = None
+        return UsableRows(family, unusable, rows, maximum, positions, swept)
 
     def measure(
-        self, usable: UsableRows, reading: Reading, transformation: Transformation | None
+        self,
+        usable: UsableRows,
+        reading: Reading,
+        transformation: Transformation | None,
+        *,
+        scope: Scope,
     ) -> list[Rows]:
         """Run the pass of the rows' family over them.
 
@@ -195,6 +246,7 @@ class Chunk:
             usable: the rows.
             reading: what their labels are about.
             transformation: what is done to their logits first (softmax family); ``None`` nothing.
+            scope: what will be asked about the rows.
 
         Returns:
             the rows in at most two parts: those with a label, those with a distribution.
@@ -204,9 +256,13 @@ class Chunk:
         if usable.family == "sigmoid":
             block = elements(usable.rows.values, _targets(usable.rows, reading), self.constants)
             return [Rows(block, usable.maximum, usable.positions, usable.rows.weights)]
-        return list(self._measured(usable, transformation))
+        return list(self._measured(usable, transformation, scope=scope))
 
     def _unusable(self, rows: BlockRows, maximum: Tensor, family: Family) -> Tensor | None:
+        # The largest of all is NaN where one of them is.
+        largest = maximum.max().item()
+        if largest < math.inf or (family == "sigmoid" and largest == math.inf):
+            return None
         unusable = maximum.isnan() if family == "sigmoid" else ~(maximum < torch.inf)
         if rows.labels.ignored is not None:
             unusable &= ~rows.labels.ignored
@@ -225,7 +281,7 @@ class Chunk:
         return unusable
 
     def _measured(
-        self, usable: UsableRows, transformation: Transformation | None
+        self, usable: UsableRows, transformation: Transformation | None, *, scope: Scope
     ) -> Iterator[Rows]:
         for chosen, where in _by_label_form(usable.rows):
             values, maximum = chosen.values, usable.maximum[where]
@@ -234,7 +290,9 @@ class Chunk:
                 transformed = transformation.apply(values, maximum, self.constants)
                 values, largest = transformed.shifted, transformed.largest
                 maximum = values.amax(dim=1)
-            body = row_statistics(values, maximum, chosen.labels.values, self.constants)
+            swept = usable.swept if transformation is None else None
+            labels = chosen.labels.values
+            body = row_statistics(values, maximum, labels, self.constants, scope=scope, swept=swept)
             yield Rows(body, largest, usable.positions[where], chosen.weights)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from xentcore.chunk import BlockRows
-from xentcore.gradient_dots import ScoredParts, gradient_dots
+from xentcore.gradient_dots import gradient_dots
+from xentcore.gradients import ScoredParts
 
 
 @dataclass(slots=True)
@@ -48,10 +49,8 @@ class Contrast:
         """
         found = cls.empty(len(scored))
         for column, parts in zip(found.losses, scored, strict=True):
-            losses = rows.blank_column()
-            for part, each in parts:
-                losses[part.positions] = each.row_losses()
-            column.append(losses.cpu())
+            losses = [(part.positions, each.row_losses()) for part, each in parts]
+            column.append(rows.column(losses).cpu())
         if softmax:
             labels = rows.labels
             index = labels.values if labels.is_index else labels.values.argmax(dim=1)

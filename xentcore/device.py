@@ -1,5 +1,8 @@
 """Where blocks are computed, how large they are, and how they get there."""
 
+import math
+import mmap
+from collections.abc import Sequence
 from re import fullmatch
 from typing import Final
 
@@ -8,11 +11,12 @@ from torch import Tensor
 
 from xentcore.errors import DeviceUnavailable
 
-# Measured: two megabytes of float32 are enough to hide what starting a dozen operations costs.
-# Twice as much is hardly faster, and would show in the memory of the process.
-CPU_BLOCK_ELEMENTS: Final = 1 << 19
-# Compiled passes write no matrices: more rows cost no memory, and fewer blocks fewer starts.
-COMPILED_BLOCKS: Final = 2
+# So many numbers of a row each, dozens of them, stay in the cache.
+CPU_BLOCK_ROWS: Final = 1 << 16
+# Rows of few classes are worked on side by side, so many at once.
+VECTOR_ROWS: Final = 16
+# From here on memory is asked for in large pages.
+LARGE_BYTES: Final = 1 << 22
 # On a GPU a block of this many elements hides the launches; more would only cost memory.
 CUDA_BLOCK_ELEMENTS: Final = 1 << 25
 # A block of the widest evaluation holds about this many bytes of temporaries per element.
@@ -41,14 +45,23 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def block_rows(classes: int, device: torch.device, *, compiled: bool = False) -> int:
-    """Return how many rows of this width make a good block: at least one."""
-    elements = CPU_BLOCK_ELEMENTS * (COMPILED_BLOCKS if compiled else 1)
+def block_rows(classes: int, device: torch.device, *, elements: int) -> int:
+    """Return how many rows of this width make a good block: at least one.
+
+    Args:
+        classes: how many a row has.
+        device: where the block is computed.
+        elements: how many a block has on a CPU.
+    """
+    classes = max(classes, 1)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # A quarter: other workers compute on the same device.
         elements = min(CUDA_BLOCK_ELEMENTS, free // (4 * _CUDA_BYTES_PER_ELEMENT))
-    return max(1, elements // max(classes, 1))
+        return max(1, elements // classes)
+    rows = min(elements // classes, CPU_BLOCK_ROWS)
+    # Whole vectors of rows, where there are enough.
+    return max(1, rows - rows % VECTOR_ROWS if rows > VECTOR_ROWS else rows)
 
 
 def to_device(block: Tensor, device: torch.device) -> Tensor:
@@ -57,3 +70,17 @@ def to_device(block: Tensor, device: torch.device) -> Tensor:
         return block.to(device)
     # pin_memory takes from PyTorch's cache of pinned buffers, which waits for the copies from them.
     return block.contiguous().pin_memory().to(device, non_blocking=True)  # pragma: no cover  (CUDA)
+
+
+def empty_on_host(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a CPU tensor of any contents.
+
+    The first touch of fresh memory costs more than all arithmetic on it: in pages of 4 KiB it was
+    measured to take five times as long as in large ones, which Linux gives if they are asked for.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < LARGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(shape, dtype=dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)

@@ -13,7 +13,7 @@ from xentcore.chunk import Chunk, check_weights
 from xentcore.comparison import Compared
 from xentcore.constants import Constants
 from xentcore.contrast import Contrast
-from xentcore.device import block_rows
+from xentcore.device import block_rows, empty_on_host
 from xentcore.diagnostics import Evidence
 from xentcore.errors import (
     Cancelled,
@@ -22,6 +22,7 @@ from xentcore.errors import (
     InvalidSetting,
     ShapeMismatch,
 )
+from xentcore.gradients import Gradients
 from xentcore.inputs import compute_dtype
 from xentcore.labels import (
     LabelReader,
@@ -37,7 +38,7 @@ from xentcore.passes import EAGER, Passes
 from xentcore.registry import find_variant
 from xentcore.result import Comparison, Result
 from xentcore.spec import BoundSpec, Spec, about, settings_of
-from xentcore.summary import State, below
+from xentcore.summary import RowCounts, State, Summary, below
 from xentcore.tally import Inquiry, Tally
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class Seen:
         evidence: of double softmax.
         chunks: kept for the gradient, where it is asked for, and for a comparison of variants under
             label distributions.
+        gradients: written while the rows were read, with the scales that were expected; ``None``
+            where none could be.
         contrast: what the specs are compared by.
     """
 
@@ -70,6 +73,7 @@ class Seen:
     shape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     evidence: Evidence = field(default_factory=Evidence)
     chunks: list[Chunk] = field(default_factory=list)
+    gradients: Gradients | None = None
 
 
 class Evaluation:
@@ -171,10 +175,9 @@ class Evaluation:
             await_rows=await_rows,
             passes=passes,
         )
-        evaluation.update(logits, labels, sample_weights)
+        evaluation._update(logits, labels, sample_weights, whole=True)
         return evaluation
 
-    @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None = None) -> None:
         """Evaluate more rows. After an error the evaluation is as it was before the call.
 
@@ -190,27 +193,22 @@ class Evaluation:
             Cancelled: ``cancelled`` returned true.
             DeviceUnavailable: the device's memory is exhausted even for one row.
         """
+        self._update(logits, labels, sample_weights, whole=False)
+
+    @torch.no_grad()
+    def _update(
+        self, logits: Tensor, labels: Tensor, sample_weights: Tensor | None, *, whole: bool
+    ) -> None:
         chunk = self._admit(logits, labels, sample_weights)
-        tallies: list[Tally] = []
-        evidence = replace(self.seen.evidence)
-        contrast = self.inquiry.empty_contrast()
-        for found, seen_there, compared in self._each_block(
-            chunk, partial(self.inquiry.tally, chunk)
-        ):
-            evidence.merge(seen_there)
-            contrast.merge(compared)
-            if not tallies:
-                tallies = found
-                continue
-            for total, part in zip(tallies, found, strict=True):
-                total.merge(part)
-        tallies = tallies or self.inquiry.empty_tallies()
+        gradients = self._expected_gradients(chunk) if whole else None
+        tallies, evidence, contrast = self._tallied(chunk, gradients)
         seen = self.seen
         for total, part in zip(seen.tallies, tallies, strict=True):
             part.per_row = part.per_row.in_shape(chunk.row_shape, chunk.layout.row_shape)
             part.summary.rows.total = chunk.layout.rows
             total.merge(part, first_row=seen.rows)
-        seen.evidence = evidence
+        seen.evidence.merge(evidence)
+        seen.gradients = gradients
         seen.contrast.merge(contrast)
         if "gradient" in self.inquiry.outputs or self._may_read_labels_again(chunk):
             seen.chunks.append(chunk)
@@ -221,6 +219,22 @@ class Evaluation:
         if chunk.layout.classes:
             seen.classes = chunk.layout.classes
             seen.shape = _shape_beyond_first(chunk)
+
+    def _tallied(
+        self, chunk: Chunk, gradients: Gradients | None
+    ) -> tuple[list[Tally], Evidence, Contrast]:
+        """Return what a chunk adds to each spec, what its rows look like, and what compares."""
+        tallies = self.inquiry.empty_tallies()
+        evidence, contrast = Evidence(), self.inquiry.empty_contrast()
+        sweeping = bool(self._passes.sweep_elements) and self.inquiry.sweeps(chunk)
+        work = partial(self.inquiry.tally, chunk, gradients, self._await_rows if sweeping else None)
+        for found, seen_there, compared in self._each_block(chunk, work, sweeping=sweeping):
+            evidence.merge(seen_there)
+            if compared is not None:
+                contrast.merge(compared)
+            for total, part in zip(tallies, found, strict=True):
+                total.merge(part)
+        return tallies, evidence, contrast
 
     def merge(self, other: "Evaluation") -> None:
         """Add what another evaluation of the same specs saw; its rows follow this one's.
@@ -251,6 +265,7 @@ class Evaluation:
             total.merge(part, first_row=mine.rows)
         mine.contrast.merge(theirs.contrast)
         mine.chunks += theirs.chunks
+        mine.gradients = None
         mine.rows += theirs.rows
         mine.first += theirs.first
         mine.evidence.merge(theirs.evidence)
@@ -264,7 +279,7 @@ class Evaluation:
             DeviceUnavailable: the device's memory is exhausted even for one row.
         """
         asked = [
-            (self._question(spec), tally)
+            (self._question(spec, self.seen.kind, self.seen.classes or 0), tally)
             for spec, tally in zip(self.inquiry.specs, self.seen.tallies, strict=True)
         ]
         results = [q.answer(t.summary, t.per_row, self.seen.evidence) for q, t in asked]
@@ -272,8 +287,12 @@ class Evaluation:
             return tuple(results)
         if not self.seen.chunks:
             return tuple(results)
-        scales = [question.gradient_scale(tally.summary) for question, tally in asked]
-        gradients = self._gradients(scales)
+        scales = tuple(question.gradient_scale(tally.summary) for question, tally in asked)
+        written = self.seen.gradients
+        if written is not None and written.scales == scales:
+            gradients = written.tensors
+        else:
+            gradients = self._gradients(scales)
         return tuple(
             replace(result, gradient=gradient)
             for result, gradient in zip(results, gradients, strict=True)
@@ -400,14 +419,21 @@ class Evaluation:
         may_be = chunk.kind != "integer" and stated in ("auto", "probabilities")
         return self.inquiry.compare and may_be
 
-    def _each_block(self, chunk: Chunk, work: Callable[[Block], T]) -> Iterator[T]:
-        """Yield what the work makes of each block, in the order of the rows."""
-        compiled = self._passes.name == "compiled"
-        rows = block_rows(chunk.layout.classes, self.device, compiled=compiled)
+    def _each_block(
+        self, chunk: Chunk, work: Callable[[Block], T], *, sweeping: bool = False
+    ) -> Iterator[T]:
+        """Yield what the work makes of each block, in the order of the rows.
+
+        Where it sweeps, blocks are larger, and it is left to it to await their rows.
+        """
+        passes = self._passes
+        elements = passes.sweep_elements if sweeping else passes.block_elements
+        rows = block_rows(chunk.layout.classes, self.device, elements=elements)
         for block in chunk.layout.blocks(rows):
             if self._cancelled():
                 raise Cancelled("the evaluation was cancelled")
-            self._await_rows(block.stop)
+            if not sweeping:
+                self._await_rows(block.stop)
             yield from self._halving(chunk, work, block)
 
     def _halving(self, chunk: Chunk, work: Callable[[Block], T], block: Block) -> list[T]:
@@ -420,7 +446,26 @@ class Evaluation:
             raise DeviceUnavailable(f"the memory of {self.device} is exhausted: try again later")
         return [found for half in halves for found in self._halving(chunk, work, half)]
 
-    def _gradients(self, scales: Sequence[float]) -> list[Tensor]:
+    def _expected_gradients(self, chunk: Chunk) -> Gradients | None:
+        """Return where to write gradients now, should every row count as much as any other.
+
+        A mean's gradient is divided by what only all rows tell; where that is not what is expected
+        here, it is computed once more in the end.
+        """
+        weighted = any(spec.class_weights is not None for spec in self.inquiry.specs)
+        if "gradient" not in self.inquiry.outputs or weighted or chunk.is_weighted:
+            return None
+        rows = chunk.count_live()
+        summary = Summary(rows=RowCounts(evaluated=rows), weight_sum=float(rows))
+        scales = tuple(
+            self._question(spec, chunk.kind, chunk.layout.classes).gradient_scale(summary)
+            for spec in self.inquiry.specs
+        )
+        dtype = self.inquiry.options.gradient_dtype or chunk.dtype
+        tensors = tuple(empty_on_host(chunk.shape, dtype) for _ in scales)
+        return Gradients(scales, tensors, tuple(map(chunk.layout.classes_last, tensors)))
+
+    def _gradients(self, scales: tuple[float, ...]) -> tuple[Tensor, ...]:
         """Return the gradient of each spec, in the shape and order of the logits.
 
         Blocks are written straight to their place: nothing of the whole size is there twice.
@@ -431,39 +476,29 @@ class Evaluation:
         shape = list(chunks[0].shape)
         shape[axis] = sum(chunk.shape[axis] for chunk in chunks)
         dtype = self.inquiry.options.gradient_dtype or _widest(chunk.dtype for chunk in chunks)
-        gradients = [torch.empty(shape, dtype=dtype) for _ in scales]
+        gradients = tuple(empty_on_host(shape, dtype) for _ in scales)
         first = 0
         for chunk in chunks:
-            parts = [gradient.narrow(axis, first, chunk.shape[axis]) for gradient in gradients]
-            self._write_gradients(chunk, scales, parts)
-            first += chunk.shape[axis]
+            extent = chunk.shape[axis]
+            parts = tuple(gradient.narrow(axis, first, extent) for gradient in gradients)
+            views = tuple(map(chunk.layout.classes_last, parts))
+            write = partial(self.inquiry.write_gradients, chunk, Gradients(scales, parts, views))
+            for _ in self._each_block(chunk, write):
+                pass
+            first += extent
         return gradients
 
-    def _write_gradients(
-        self, chunk: Chunk, scales: Sequence[float], parts: Sequence[Tensor]
-    ) -> None:
-        views = [chunk.layout.classes_last(part) for part in parts]
-
-        def write(block: Block) -> None:
-            found = self.inquiry.gradients(chunk, block, scales)
-            for view, rows in zip(views, found, strict=True):
-                into = view[block.index]
-                into.copy_(rows.reshape(into.shape))
-
-        for _ in self._each_block(chunk, write):
-            pass
-
-    def _question(self, spec: BoundSpec) -> Question:
+    def _question(self, spec: BoundSpec, kind: LabelKind | None, classes: int) -> Question:
         return Question(
             name=spec.name,
             variant=spec.variant.slug,
-            family=spec.family(self.seen.kind),
+            family=spec.family(kind),
             settings=spec.asked,
             class_weights=spec.class_weights,
             options=self.inquiry.options,
             outputs=self.inquiry.outputs,
-            classes=self.seen.classes or 0,
-            label_kind=self.seen.kind,
+            classes=classes,
+            label_kind=kind,
         )
 
 
@@ -584,4 +619,5 @@ def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]
     if kind == "auto":
         kind = decide_kind(labels, layout, options.ignore_index)
     reader = LabelReader(kind, layout, options, dtype=torch.float64, readings={"classes"})
-    return count_classes(labels, reader, layout, block_rows(layout.classes, CPU))
+    rows = block_rows(layout.classes, CPU, elements=EAGER.block_elements)
+    return count_classes(labels, reader, layout, rows)

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from xentcore.chunk import Rows
+from xentcore.gradients import ScoredParts, block_gradient
 from xentcore.row_statistics import RowStatistics, times
 from xentcore.scoring import Scored, ScoredRows
-
-ScoredParts = Sequence[tuple[Rows, Scored]]
 
 _FLOAT64_ELEMENTS: Final = 1 << 17
 
@@ -82,7 +81,7 @@ def gradient_dots(scored: Sequence[ScoredParts], like: Tensor) -> Tensor:
         place: [part for part in parts if part[1] is not plain.get(place)]
         for place, parts in enumerate(scored)
     }
-    dense = {place: _whole(parts, like) for place, parts in rest.items() if parts}
+    dense = {place: block_gradient(parts, like) for place, parts in rest.items() if parts}
     if rows is not None:
         index = torch.tensor(list(plain), device=like.device)
         some = Plain.of(rows, plain.values())
@@ -112,16 +111,6 @@ def _is_plain(each: Scored) -> bool:
     if not isinstance(each, ScoredRows):
         return False
     return each.terms.subtract is None and each.terms.at_label is not None
-
-
-def _whole(parts: ScoredParts, like: Tensor) -> Tensor:
-    """Return the gradient of a block, 0 in the rows that are not in its parts, (rows, classes)."""
-    if len(parts) == 1 and len(parts[0][0].positions) == len(like):
-        return parts[0][1].gradient(1.0)
-    whole = torch.zeros_like(like)
-    for rows, each in parts:
-        whole[rows.positions] = each.gradient(1.0)
-    return whole
 
 
 def _add_dense(dots: Tensor, gradients: Mapping[int, Tensor]) -> None:

@@ -242,6 +242,8 @@ class LabelReader:
             whole = (values == values.round()) & (values.abs() < _WHOLE_IN_FLOAT64)
             self._refuse(~whole, values, block, "is not a whole number: a label names one class")
         index = values.long()
+        if not self._may_be_special(values):
+            return LabelRows(index, None)
         ignored = ignored_rows(values, self._ignore_index)
         wrong = (index < 0) | (index > self._largest)
         self._refuse(
@@ -255,6 +257,16 @@ class LabelReader:
             # A legal class in rows that nobody reads, so that they can be carried along.
             index = index.masked_fill(ignored, 0)
         return LabelRows(index, ignored)
+
+    def _may_be_special(self, values: Tensor) -> bool:
+        """Tell whether an index may be ignored, or wrong: one look at the extremes of all."""
+        if not len(values) or values.dtype == torch.bool:
+            return True
+        low, high = (extreme.item() for extreme in values.aminmax())
+        ignored = self._ignore_index
+        if ignored is not None and low <= ignored <= high:
+            return True
+        return not (low >= 0 and high <= self._largest)
 
     def _read_targets(self, values: Tensor, block: Block) -> LabelRows:
         ignored = ignored_rows(values, self._ignore_index)

@@ -42,42 +42,45 @@ REST: Final = -1
 
 
 def softmax_sums(
-    statistics: RowStatistics, terms: RowTerms, *, factors: Tensor, kept: Tensor | None
+    statistics: RowStatistics, terms: RowTerms, *, factors: Tensor | None, kept: Tensor | None
 ) -> Sums:
     """Return sums per class over rows, (classes,), int64 or float64.
 
     Args:
         statistics: rows that were measured.
         terms: a variant's terms for them.
-        factors: sample weight per row, 0 where the row is excluded, (rows,), float64.
+        factors: sample weight per row, 0 where the row is excluded, (rows,), float64; ``None`` for
+            ones.
         kept: rows that are evaluated, (rows,), bool; ``None`` for all.
     """
     classes = statistics.classes
     label, predicted = statistics.label, statistics.prediction
     hit = predicted == label
-    weigh: Callable[[Tensor, Tensor], Tensor] = torch.mul
-    per_row = statistics.partition.reciprocal()
-    if kept is not None:
+    per_row = statistics.confidence
+    pull, scale = terms.at_label, terms.scale
+    if factors is not None:
         # Excluded rows may hold anything, and must count as 0.
-        weigh = times
+        weigh = torch.mul if kept is None else times
+        pull, scale = None if pull is None else weigh(factors, pull), weigh(factors, scale)
+    if kept is not None:
         hit, predicted = hit & kept, predicted[kept]
         per_row = per_row.masked_fill(~kept, 0)
-    others = statistics.others_sums(per_row)
-    if terms.subtract is None and terms.at_label is not None:
+    others = statistics.probability_sums if kept is None else statistics.others_sums(per_row)
+    if terms.subtract is None and pull is not None:
         # Without a gradient tensor: ||scale (p - e_y)||^2 from sums that leave the label out.
-        pull = weigh(factors, terms.at_label)
-        scale = weigh(factors, terms.scale) * per_row
-        norm = (pull.square() + scale.square() * statistics.others_squared).sqrt()
+        scale = scale * per_row
+        norm = torch.addcmul(pull.square(), scale.square(), statistics.others_squared).sqrt()
         # Without any weights the gradient's columns are those of p.
         column = others if torch.equal(scale, per_row) else statistics.others_sums(scale)
         column = column.index_add(0, statistics.pivot, pull)
     else:
-        rows = gradient(statistics, terms, factors)
+        rows = gradient(statistics, terms, torch.ones_like(per_row) if factors is None else factors)
         norm = torch.linalg.vector_norm(rows, dim=1).double()
         column = rows.sum(dim=0, dtype=torch.float64)
     at_pivot = statistics.pivot_exp * per_row
     return {
-        "true_positives": torch.bincount(label[hit], minlength=classes),
+        # Counted as numbers: to select the hits first takes longer. Exact below 2^53.
+        "true_positives": torch.bincount(label, hit.double(), minlength=classes).long(),
         "predicted": torch.bincount(predicted, minlength=classes),
         "probability_sum": others.index_add(0, statistics.pivot, at_pivot),
         "gradient_norm_sum": torch.bincount(label, norm, minlength=classes),

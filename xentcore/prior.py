@@ -29,7 +29,7 @@ from torch import Tensor
 
 from xentcore.chunk import BlockRows, Chunk
 from xentcore.constants import Constants
-from xentcore.gradient_dots import ScoredParts
+from xentcore.gradients import ScoredParts
 from xentcore.layout import Block, Layout
 from xentcore.options import LabelKind, Options
 from xentcore.row_statistics import times

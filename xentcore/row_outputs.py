@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from xentcore.device import empty_on_host
 from xentcore.row_statistics import RowStatistics
 
 
@@ -65,7 +66,9 @@ class RowOutputs:
         if len(parts) < 2:  # noqa: PLR2004  (a single part is not copied)
             dtype = torch.int8 if name == "status" else torch.float64
             return parts[0] if parts else torch.empty(0, dtype=dtype)
-        return torch.cat(parts)
+        rows = sum(map(len, parts))
+        whole = empty_on_host((rows, *max(parts, key=Tensor.dim).shape[1:]), parts[0].dtype)
+        return torch.cat(parts, out=whole)
 
 
 def statistics_columns(statistics: RowStatistics, largest: Tensor) -> dict[str, Tensor]:

@@ -7,14 +7,32 @@ column that needs it is asked for.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
+from xentcore.room import lend
 
-_AT_HAND: Final = 1 << 17  # elements of half a megabyte: they stay in a core's own cache
+Scope = Literal["rows", "columns", "everything"]
+"""What will be asked about rows: numbers of each, also sums over rows or gradients, also ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What was measured of rows beforehand, the pivot being the label.
+
+    Attributes:
+        maximum: the largest logit of each, (rows,).
+        measured: what the pass tells of each, (rows,): see :mod:`xentcore.softmax`.
+        probability_sums: sum over rows of p at the classes but the label, (classes,), float64;
+            ``None`` where only rows were asked about.
+    """
+
+    maximum: Tensor
+    measured: tuple[Tensor, ...]
+    probability_sums: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,8 @@ class RowStatistics:
             prediction otherwise.
         targets: label distributions (rows, classes), or ``None`` where the pivot is the label.
         constants: per-class settings as tensors, and the passes.
+        scope: what will be asked, so that one pass tells it all.
+        swept: what is known already; ``None`` for nothing.
     """
 
     logits: Tensor
@@ -35,6 +55,8 @@ class RowStatistics:
     pivot: Tensor
     targets: Tensor | None
     constants: Constants
+    scope: Scope
+    swept: Swept | None = None
 
     @property
     def classes(self) -> int:
@@ -42,17 +64,55 @@ class RowStatistics:
         return self.logits.shape[1]
 
     @cached_property
-    def anchor(self) -> Tensor:
-        """What u = z - anchor is measured from: max z; 0 in rows of -inf alone, (rows,)."""
-        return _anchor(self.maximum)
+    def blank(self) -> Tensor | None:
+        """Rows of -inf alone, (rows,), bool; ``None`` for none."""
+        return None if (self.maximum.min() > -torch.inf) else self.maximum.isneginf()
 
     @cached_property
-    def _measured(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.constants.passes.measure(*self._rows)
+    def anchor(self) -> Tensor:
+        """What u = z - anchor is measured from: max z; 0 in rows of -inf alone, (rows,)."""
+        return self.maximum if self.blank is None else anchored(self.maximum)
+
+    @cached_property
+    def _surveyed(self) -> tuple[Tensor, ...] | None:
+        """What the survey tells, where the pivot is the label and all of it will be asked."""
+        if self.scope != "everything" or self.targets is not None:
+            return None
+        if self.swept is not None:
+            return self.swept.measured
+        return self.constants.passes.survey(*self._rows, self._room)
+
+    @cached_property
+    def _measured(self) -> tuple[Tensor, ...]:
+        if self._surveyed is not None:
+            return self._surveyed
+        if self.swept is not None:
+            return self.swept.measured
+        if self.scope == "rows":
+            return self.constants.passes.measure(*self._rows)
+        return self.constants.passes.measure_keeping(*self._rows, self._room)
+
+    @cached_property
+    def _room(self) -> Tensor:
+        """Where exp u is written down."""
+        return lend(self, self._laid_out)
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        """Exp u with the pivot's entry 0, (rows, classes), as the passes like it in memory."""
+        if self.scope == "rows" or self.swept is not None:
+            self.constants.passes.measure_keeping(*self._rows, self._room)
+        else:
+            _ = self._measured
+        return self._room
+
+    @cached_property
+    def _laid_out(self) -> Tensor:
+        return self.constants.passes.laid_out(self, self.logits)
 
     @property
     def _rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.logits, self.anchor, self.pivot, self.constants.places(self.classes)
+        return self._laid_out, self.anchor, self.pivot, self.constants.places(self.classes)
 
     @property
     def pivot_shifted(self) -> Tensor:
@@ -82,42 +142,41 @@ class RowStatistics:
     @cached_property
     def exp_others(self) -> Tensor:
         """Exp u with the pivot's entry 0, (rows, classes); for the few who need the matrix."""
-        return self.shifted.exp().scatter_(1, self.pivot[:, None], 0.0)
+        return self._kept.contiguous()
 
     @cached_property
+    def _derived(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.constants.passes.derive(self.pivot_shifted, self.others)
+
+    @property
     def pivot_exp(self) -> Tensor:
         """Exp u at the pivot, (rows,)."""
-        return self.pivot_shifted.exp()
+        return self._derived[0]
 
-    @cached_property
+    @property
     def partition(self) -> Tensor:
         """Sum exp u, (rows,); at least 1 wherever a logit is finite."""
-        return self.pivot_exp + self.others
+        return self._derived[1]
 
-    @cached_property
+    @property
     def log_partition(self) -> Tensor:
         """Log sum exp u, (rows,)."""
-        # log1p: at others = 1e-9 the sum rounds to 1 and its logarithm to 0.
-        return torch.where(self.pivot_exp == 1, self.others.log1p(), self.partition.log())
+        return self._derived[2]
 
     @cached_property
     def pivot_probability(self) -> Tensor:
         """P at the pivot, (rows,)."""
         return self.pivot_exp / self.partition
 
-    @cached_property
+    @property
     def pivot_complement(self) -> Tensor:
         """1 - p at the pivot without cancellation, (rows,)."""
-        return self.others / self.partition
+        return self._derived[3]
 
-    @cached_property
+    @property
     def pivot_surprise(self) -> Tensor:
         """-log p at the pivot, (rows,); +inf where its logit is -inf."""
-        return torch.where(
-            self.pivot_shifted.isneginf(),
-            torch.inf,
-            self.log_partition - self.pivot_shifted,
-        )
+        return self._derived[4]
 
     @cached_property
     def label(self) -> Tensor:
@@ -139,8 +198,9 @@ class RowStatistics:
     def entropy(self) -> Tensor:
         """-sum p log p in nats, (rows,). Every term has one sign: nothing cancels."""
         pivot_part = times(self.pivot_exp, self.pivot_shifted)
-        spread = self.constants.passes.spread(*self._rows) + pivot_part
-        return self.log_partition - spread / self.partition
+        surveyed = self._surveyed
+        spread = self.constants.passes.spread(*self._rows) if surveyed is None else surveyed[4]
+        return self.log_partition - (spread + pivot_part) / self.partition
 
     @cached_property
     def brier(self) -> Tensor:
@@ -158,6 +218,8 @@ class RowStatistics:
 
     @cached_property
     def _ranking(self) -> tuple[Tensor, Tensor, Tensor]:
+        if self._surveyed is not None:
+            return self.pivot_shifted, *self._surveyed[5:]  # type: ignore[return-value]
         places = self.constants.places(self.classes)
         return self.constants.passes.ranking(self.logits, self.anchor, self.label, places)
 
@@ -180,24 +242,28 @@ class RowStatistics:
         """
         return self.constants.passes.weighted_sum(self.logits, self.anchor, weights)
 
-    def scaled(self, factors: Tensor, at_pivot: Tensor) -> Tensor:
-        """Return factors[row] * exp u[row, class], ``at_pivot`` at pivots, (rows, classes)."""
-        return self.constants.passes.scaled(*self._rows, factors, at_pivot)
+    def write_scaled(self, factors: Tensor, at_pivot: Tensor, into: Tensor) -> None:
+        """Write factors[row] * exp u[row, class], ``at_pivot`` at pivots, (rows, classes)."""
+        places = self.constants.places(self.classes)
+        passes = self.constants.passes
+        passes.write_scaled(self._kept, self.pivot, places, factors, at_pivot, into)
+
+    @cached_property
+    def probability_sums(self) -> Tensor:
+        """Sum over rows of p at the classes but the pivot, (classes,)."""
+        known = None if self.swept is None else self.swept.probability_sums
+        return self.others_sums(self.confidence) if known is None else known
 
     def others_sums(self, factors: Tensor) -> Tensor:
         """Return sum over rows of factors[row] * exp u[row, class] but at pivots, (classes,)."""
+        passes = self.constants.passes
+        step = max(1, passes.strip_elements // self.classes)
+        if factors.shape[0] <= step:
+            return passes.column_sums(self._kept, factors)
         sums = torch.zeros(self.classes, dtype=torch.float64, device=factors.device)
-        # A few rows at a time: a sum over columns comes by every row again, and finds it at hand.
-        step = max(1, _AT_HAND // self.classes)
         for start in range(0, factors.shape[0], step):
             rows = slice(start, start + step)
-            sums += self.constants.passes.column_sums(
-                self.logits[rows],
-                self.anchor[rows],
-                self.pivot[rows],
-                self.constants.places(self.classes),
-                factors[rows],
-            )
+            sums += passes.column_sums(self._kept[rows], factors[rows])
         return sums
 
 
@@ -225,7 +291,13 @@ class RowTerms:
 
 
 def row_statistics(
-    logits: Tensor, maximum: Tensor, labels: Tensor, constants: Constants
+    logits: Tensor,
+    maximum: Tensor,
+    labels: Tensor,
+    constants: Constants,
+    *,
+    scope: Scope = "rows",
+    swept: Swept | None = None,
 ) -> RowStatistics:
     """Describe rows of finite or -inf logits.
 
@@ -234,23 +306,35 @@ def row_statistics(
         maximum: the largest logit per row, (rows,).
         labels: the class of each row, int64, (rows,); or label distributions, (rows, classes).
         constants: per-class settings as tensors, and the passes.
+        scope: what will be asked; anything may be.
+        swept: what is known already; ``None`` for nothing.
     """
     targets, pivot = None, labels
     if labels.dim() > 1:
         places = constants.places(logits.shape[1])
-        targets, pivot = labels, constants.passes.first_peak(logits, _anchor(maximum), places)
-    return RowStatistics(logits, maximum, pivot, targets, constants)
+        targets, pivot = labels, constants.passes.first_peak(logits, anchored(maximum), places)
+    return RowStatistics(logits, maximum, pivot, targets, constants, scope, swept)
 
 
-def _anchor(maximum: Tensor) -> Tensor:
+def anchored(maximum: Tensor) -> Tensor:
+    """Return what u is measured from: the maximum, 0 in rows of -inf alone, (rows,)."""
     # A row of -inf alone has no maximum to subtract; it stays -inf and its loss is +inf.
     return maximum.masked_fill(maximum.isneginf(), 0)
 
 
-def gradient(statistics: RowStatistics, terms: RowTerms, factors: Tensor) -> Tensor:
+def gradient(
+    statistics: RowStatistics, terms: RowTerms, factors: Tensor, into: Tensor | None = None
+) -> Tensor:
     """Return factors[row] * d loss[row] / d logits, (rows, classes) in the compute dtype.
 
     Exactly 0 in rows whose factor is 0, whatever the terms hold there.
+
+    Args:
+        statistics: the rows.
+        terms: a variant's terms for them.
+        factors: (rows,), float64.
+        into: where to write it, contiguous, of the logits' shape and dtype; ``None`` for a tensor
+            of its own.
     """
     dtype = statistics.logits.dtype
     scale = times(factors, terms.scale / statistics.partition)
@@ -258,7 +342,8 @@ def gradient(statistics: RowStatistics, terms: RowTerms, factors: Tensor) -> Ten
         at_pivot = scale * statistics.pivot_exp
     else:
         at_pivot = times(factors, terms.at_label)
-    out = statistics.scaled(scale.to(dtype), at_pivot.to(dtype))
+    out = torch.empty_like(statistics.logits) if into is None else into
+    statistics.write_scaled(scale.to(dtype), at_pivot.to(dtype), out)
     if terms.subtract is not None:
         out.addcmul_(terms.subtract.expand_as(out), factors[:, None].to(dtype), value=-1)
         if terms.at_label is not None:
@@ -289,18 +374,15 @@ def cross_entropy(
     if statistics.targets is not None:
         a = statistics.targets * keep + spread
         return _dense_cross_entropy(statistics, a if w is None else a * w)
-    label_weight = torch.ones_like(statistics.others) if w is None else w[statistics.pivot].double()
-    loss = statistics.pivot_surprise
+    loss, q = statistics.pivot_surprise, statistics.pivot_complement
+    if w is None and not spread:
+        return RowTerms(loss=loss, scale=torch.ones_like(q), subtract=None, at_label=-q)
+    label_weight = torch.ones_like(q) if w is None else w[statistics.pivot].double()
     if w is not None:
         loss = times(label_weight, loss)
     if not spread:
         # keep is 1 here: without a spread nothing is taken from the label.
-        return RowTerms(
-            loss=loss,
-            scale=label_weight,
-            subtract=None,
-            at_label=-label_weight * statistics.pivot_complement,
-        )
+        return RowTerms(loss=loss, scale=label_weight, subtract=None, at_label=-label_weight * q)
     if w is None:
         w = constants.vector((1.0,)).expand(statistics.classes)
     total = w.double().sum()
@@ -313,7 +395,7 @@ def cross_entropy(
         loss=loss.masked_fill(lost, torch.inf),
         scale=scale,
         subtract=spread * w,
-        at_label=spread * (total - label_weight) - scale * statistics.pivot_complement,
+        at_label=spread * (total - label_weight) - scale * q,
     )
 
 

@@ -3,6 +3,7 @@
 The two families differ in what they know about a row; what becomes of it is the same.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,22 +27,26 @@ class Fate:
 
     Attributes:
         loss: each row's contribution to the sum, all weights included, (rows,), float64.
+        total: the sum of the losses that are counted.
         infinite: rows whose loss is +inf, (rows,), bool; ``None`` for none.
         kept: rows that are evaluated, (rows,), bool; ``None`` for all.
         finite: rows whose loss is finite, (rows,), bool; ``None`` for all. Under "propagate" rows
             are kept that are not finite; order statistics and bins leave them out.
         factors: sample weight, 0 where the row is excluded, (rows,), float64.
+        plain: whether every factor is 1.
     """
 
     loss: Tensor
+    total: float
     infinite: Tensor | None
     kept: Tensor | None
     finite: Tensor | None
     factors: Tensor
+    plain: bool
 
     @classmethod
     def of(
-        cls, loss: Tensor, weights: Tensor | None, policy: NonFinitePolicy, *, lost: Tensor
+        cls, loss: Tensor, weights: Tensor | None, policy: NonFinitePolicy, *, lost: Tensor | None
     ) -> "Fate":
         """Decide what becomes of rows.
 
@@ -49,20 +54,25 @@ class Fate:
             loss: as the variant has it, (rows,), float64.
             weights: sample weights, (rows,), float64; ``None`` for ones.
             policy: what becomes of a loss that is not finite.
-            lost: rows whose loss counts as +inf whatever they weigh, (rows,), bool.
+            lost: rows whose loss counts as +inf whatever they weigh, (rows,), bool; ``None`` for
+                none.
         """
         factors = torch.ones_like(loss) if weights is None else weights
         if weights is not None:
             # A row of weight 0 contributes 0, whatever its loss.
             loss = times(weights, loss)
-        loss = loss.masked_fill(lost, torch.inf)
-        finite = loss.isfinite()
-        if finite.all():
-            return cls(loss, None, None, None, factors)
+        if lost is not None:
+            loss = loss.masked_fill(lost, torch.inf)
+        total = loss.sum().item()
+        # One look at the sum tells of all rows, unless finite ones overflow together.
+        if math.isfinite(total) or (finite := loss.isfinite()).all():
+            return cls(loss, total, None, None, None, factors, weights is None)
         infinite = loss.isposinf()
         if policy == "propagate":
-            return cls(loss, infinite, None, finite, factors)
-        return cls(loss, infinite, finite, finite, factors.masked_fill(infinite, 0))
+            return cls(loss, total, infinite, None, finite, factors, weights is None)
+        total = loss.masked_fill(~finite, 0).sum().item()
+        factors = factors.masked_fill(infinite, 0)
+        return cls(loss, total, infinite, finite, finite, factors, plain=False)
 
     def of_evaluated(self, column: Tensor) -> Tensor:
         """Return the entries of the rows that are evaluated."""
@@ -89,16 +99,22 @@ class Scored(ABC):
         return self.fate.counted_loss.abs()
 
     @abstractmethod
-    def gradient(self, scale: float) -> Tensor:
-        """Return scale * d sum / d logits, (rows, classes), exactly 0 where excluded."""
+    def gradient(self, scale: float, into: Tensor | None = None) -> Tensor:
+        """Return scale * d sum / d logits, (rows, classes), exactly 0 where excluded.
+
+        Args:
+            scale: see above.
+            into: where to write it, contiguous, of the logits' shape and dtype; ``None`` for a
+                tensor of its own.
+        """
 
     @abstractmethod
     def saturated(self) -> int:
         """Return how many evaluated losses are too small for the compute dtype to tell from 0."""
 
     @abstractmethod
-    def label_weights(self, class_weights: Tensor | None) -> Tensor:
-        """Return sum over classes of w*t with t unsmoothed, (rows,), float64."""
+    def label_weights(self, class_weights: Tensor | None) -> Tensor | None:
+        """Return s * sum over classes of w*t, t unsmoothed, (rows,), float64; ``None`` for ones."""
 
     @abstractmethod
     def support(self) -> Sums:
@@ -146,31 +162,34 @@ class ScoredRows(Scored):
         policy: NonFinitePolicy,
     ) -> "ScoredRows":
         """Decide the rows' fate. A row of -inf alone has no softmax: its loss counts as +inf."""
-        lost = statistics.maximum.isneginf()
-        return cls(statistics, terms, Fate.of(terms.loss, weights, policy, lost=lost))
+        fate = Fate.of(terms.loss, weights, policy, lost=statistics.blank)
+        return cls(statistics, terms, fate)
 
     @property
     def magnitude(self) -> Tensor:
         parts = self.terms.magnitude
         return self.fate.counted_loss.abs() if parts is None else times(self.fate.factors, parts)
 
-    def gradient(self, scale: float) -> Tensor:
-        return gradient(self.statistics, self.terms, self.fate.factors * scale)
+    def gradient(self, scale: float, into: Tensor | None = None) -> Tensor:
+        return gradient(self.statistics, self.terms, self.fate.factors * scale, into)
 
     def saturated(self) -> int:
         if self.statistics.targets is not None:
             return 0
-        vanished = (self.statistics.others == 0) & (self.terms.loss == 0)
+        others = self.statistics.others
+        if others.min() > 0:
+            return 0
+        vanished = (others == 0) & (self.terms.loss == 0)
         return int(self.fate.of_evaluated(vanished).sum())
 
-    def label_weights(self, class_weights: Tensor | None) -> Tensor:
-        targets = self.statistics.targets
+    def label_weights(self, class_weights: Tensor | None) -> Tensor | None:
+        targets, fate = self.statistics.targets, self.fate
         if class_weights is None:
             # A label sums to 1, also where rounding left a distribution a little off.
-            return torch.ones_like(self.fate.loss)
+            return None if fate.plain else fate.factors
         if targets is not None:
-            return (targets * class_weights).sum(dim=1, dtype=torch.float64)
-        return class_weights[self.statistics.pivot].double()
+            return (targets * class_weights).sum(dim=1, dtype=torch.float64) * fate.factors
+        return class_weights[self.statistics.pivot].double() * fate.factors
 
     def support(self) -> Sums:
         classes = self.statistics.classes
@@ -179,13 +198,14 @@ class ScoredRows(Scored):
 
     def class_sums(self, class_weights: Tensor | None) -> Sums:
         label, classes = self.statistics.label, self.statistics.classes
-        weight = self.label_weights(class_weights) * self.fate.factors
+        weight = self.label_weights(class_weights)
+        if weight is None:
+            weight = torch.ones_like(self.fate.loss)
+        factors = None if self.fate.plain else self.fate.factors
         return {
             "weight": torch.bincount(label, weight, minlength=classes),
             "loss_sum": torch.bincount(label, self.fate.counted_loss, minlength=classes),
-            **softmax_sums(
-                self.statistics, self.terms, factors=self.fate.factors, kept=self.fate.kept
-            ),
+            **softmax_sums(self.statistics, self.terms, factors=factors, kept=self.fate.kept),
         }
 
     def row_losses(self) -> Tensor:
@@ -232,22 +252,22 @@ class ScoredElements(Scored):
         """Decide the rows' fate."""
         terms = restore_infinities(block, terms)
         loss = terms.loss.sum(dim=1, dtype=torch.float64)
-        lost = torch.zeros_like(loss, dtype=torch.bool)
-        return cls(block, terms, Fate.of(loss, weights, policy, lost=lost))
+        return cls(block, terms, Fate.of(loss, weights, policy, lost=None))
 
-    def gradient(self, scale: float) -> Tensor:
+    def gradient(self, scale: float, into: Tensor | None = None) -> Tensor:
         factors = (self.fate.factors * scale)[:, None].to(self.terms.gradient.dtype)
-        return torch.where(factors == 0, 0.0, self.terms.gradient * factors)
+        found = torch.where(factors == 0, 0.0, self.terms.gradient * factors)
+        return found if into is None else into.copy_(found)
 
     def saturated(self) -> int:
         certain = torch.minimum(self.block.probability, self.block.complement) == 0
         vanished = certain & (self.terms.loss == 0)
         return int(self.fate.of_evaluated(vanished.all(dim=1)).sum())
 
-    def label_weights(self, class_weights: Tensor | None) -> Tensor:
+    def label_weights(self, class_weights: Tensor | None) -> Tensor | None:
         targets = self.block.targets
         weighted = targets if class_weights is None else targets * class_weights
-        return weighted.sum(dim=1, dtype=torch.float64)
+        return weighted.sum(dim=1, dtype=torch.float64) * self.fate.factors
 
     def support(self) -> Sums:
         positive = self.fate.of_evaluated(self.block.targets) >= 0.5  # noqa: PLR2004
@@ -324,10 +344,10 @@ def summarise(
     """
     summary = Summary.empty(outputs, hardest=hardest)
     fate = scored.fate
-    weight = scored.label_weights(class_weights) * fate.factors
+    weight = scored.label_weights(class_weights)
     infinite = 0 if fate.infinite is None else int(fate.infinite.sum())
-    summary.loss_sum = fate.counted_loss.sum().item()
-    summary.weight_sum = weight.sum().item()
+    summary.loss_sum = fate.total
+    summary.weight_sum = float(len(fate.loss)) if weight is None else weight.sum().item()
     summary.rows = RowCounts(
         infinite=infinite,
         evaluated=len(fate.loss) - (0 if fate.kept is None else infinite),

@@ -6,13 +6,15 @@ label where there is one, the largest logit otherwise. What is left of the parti
 is exactly what the naive expressions lose: ``1 - p_y = others / (e^u_y + others)`` keeps all its
 digits at p_y -> 1.
 
-A pass reads the matrix of logits once and answers with one number per row or per class, float64.
+A pass reads a matrix once and answers with one number per row or per class, float64. Some write
+exp u down, or a gradient: to memory that they are given.
 It is written here once and run in two ways: as it stands, or compiled from this source
 (:mod:`xentcore.kernels`). What one way of running does faster than the other has one home each,
 at the end of the file; both spellings give the same numbers.
 
 Everywhere: ``logits`` (rows, classes), contiguous, in the compute dtype; ``anchor`` (rows,), what
-``u`` is measured from, finite; ``pivot`` (rows,), int64; ``places`` (classes,), 0, 1, 2, ...
+``u`` is measured from, finite; ``pivot`` (rows,), int64; ``places`` (classes,), 0, 1, 2, ...;
+``kept`` (rows, classes), compute dtype.
 """
 
 import torch
@@ -30,11 +32,49 @@ def measure(
         sum over the other classes of (exp u)^2, float64;
         the class of the largest logit, the first of equals, int64.
     """
-    shifted = logits - anchor[:, None]
-    at_pivot = shifted.gather(1, pivot[:, None])[:, 0].double()
-    prediction = _first_peak(shifted, places)
-    exp_others = _without(shifted.exp_(), pivot, places)
-    return at_pivot, _row_sums(exp_others), _row_sums(exp_others.square()), prediction
+    return _measure(logits, anchor, pivot, places)[0]
+
+
+def measure_keeping(
+    logits: Tensor, anchor: Tensor, pivot: Tensor, places: Tensor, kept: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what :func:`measure` does, and write exp u, 0 at the pivots, to ``kept``."""
+    measured, exp_others = _measure(logits, anchor, pivot, places)
+    kept.copy_(exp_others)
+    return measured
+
+
+def survey(
+    logits: Tensor, anchor: Tensor, label: Tensor, places: Tensor, kept: Tensor
+) -> tuple[Tensor, ...]:
+    """Return all that row statistics are made of, where the pivot is the label, each (rows,).
+
+    Returns:
+        what :func:`measure_keeping` does, which writes to ``kept``;
+        what :func:`spread` does;
+        of :func:`ranking`: the largest u of the other classes, and how many are above the label's.
+    """
+    measured = measure_keeping(logits, anchor, label, places, kept)
+    _, runner_up, rank = ranking(logits, anchor, label, places)
+    return *measured, spread(logits, anchor, label, places), runner_up, rank
+
+
+def derive(at_pivot: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return what follows from the first two numbers of :func:`measure`, each (rows,), float64.
+
+    Returns:
+        exp u at the pivot;
+        sum exp u, the partition: at least 1 wherever a logit is finite;
+        log sum exp u;
+        1 - p at the pivot, without cancellation;
+        -log p at the pivot, +inf where its logit is -inf.
+    """
+    exp = at_pivot.exp()
+    partition = exp + others
+    # log1p: at others = 1e-9 the sum rounds to 1 and its logarithm to 0.
+    log_partition = torch.where(exp == 1, others.log1p(), partition.log())
+    surprise = torch.where(at_pivot == -torch.inf, torch.inf, log_partition - at_pivot)
+    return exp, partition, log_partition, others / partition, surprise
 
 
 def first_peak(logits: Tensor, anchor: Tensor, places: Tensor) -> Tensor:
@@ -75,42 +115,47 @@ def weighted_sum(logits: Tensor, anchor: Tensor, weights: Tensor) -> Tensor:
     return _row_sums(_weighted(weights, logits - anchor[:, None]))
 
 
-def column_sums(
-    logits: Tensor, anchor: Tensor, pivot: Tensor, places: Tensor, factors: Tensor
-) -> Tensor:
-    """Return sum over rows of factors[row] * exp u[row, class] but at pivots, (classes,), float64.
+def column_sums(kept: Tensor, factors: Tensor) -> Tensor:
+    """Return sum over rows of factors[row] * kept[row, class], (classes,), float64.
 
     Args:
-        logits: as everywhere.
-        anchor: as everywhere.
-        pivot: as everywhere.
-        places: as everywhere.
+        kept: exp u, 0 at the pivots, (rows, classes).
         factors: (rows,), float64.
     """
     # float64: a float32 sum over rows would depend on how they were split into chunks.
-    return _weigh_rows(_without((logits - anchor[:, None]).exp_(), pivot, places), factors)
+    return _weigh_rows(kept, factors)
 
 
-def scaled(
-    logits: Tensor,
-    anchor: Tensor,
+def write_scaled(
+    kept: Tensor,
     pivot: Tensor,
     places: Tensor,
     factors: Tensor,
     at_pivot: Tensor,
-) -> Tensor:
-    """Return factors[row] * exp u[row, class], and ``at_pivot`` at pivots, (rows, classes).
+    into: Tensor,
+) -> None:
+    """Write factors[row] * kept[row, class], and ``at_pivot`` at pivots, (rows, classes).
 
     Args:
-        logits: as everywhere.
-        anchor: as everywhere.
+        kept: exp u, (rows, classes).
         pivot: as everywhere.
         places: as everywhere.
         factors: (rows,), compute dtype.
         at_pivot: (rows,), compute dtype.
+        into: where to, (rows, classes), compute dtype.
     """
-    exp = (logits - anchor[:, None]).exp_()
-    return _without(exp.mul_(factors[:, None]), pivot, places, at_pivot[:, None])
+    into.copy_(_without(kept * factors[:, None], pivot, places, at_pivot[:, None]))
+
+
+def _measure(
+    logits: Tensor, anchor: Tensor, pivot: Tensor, places: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    shifted = logits - anchor[:, None]
+    at_pivot = shifted.gather(1, pivot[:, None])[:, 0].double()
+    prediction = _first_peak(shifted, places)
+    exp_others = _without(shifted.exp_(), pivot, places)
+    sums = _row_sums(exp_others), _row_sums(exp_others.square())
+    return (at_pivot, *sums, prediction), exp_others
 
 
 # --- one meaning, spelled for two ways of running -------------------------------------------------

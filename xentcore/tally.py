@@ -1,17 +1,18 @@
 """One block of a chunk under every spec: what it adds to the sums, and its rows' own answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from xentcore.chunk import BlockRows, Chunk, Rows, UsableRows
+from xentcore.chunk import BlockRows, Chunk, Measuring, Rows, UsableRows
 from xentcore.contrast import Contrast
 from xentcore.diagnostics import Evidence
 from xentcore.errors import NonFinite, pointer_to
+from xentcore.gradients import Gradients
 from xentcore.layout import Block
 from xentcore.options import Family, LabelKind, Options, Output, Reading
 from xentcore.row_outputs import (
@@ -21,10 +22,11 @@ from xentcore.row_outputs import (
     RowStatus,
     statistics_columns,
 )
-from xentcore.row_statistics import RowStatistics
+from xentcore.row_statistics import RowStatistics, Scope
 from xentcore.scoring import Scored, summarise
 from xentcore.spec import BoundSpec
 from xentcore.summary import Summary
+from xentcore.sweep import sweep
 from xentcore.transformation import Transformation
 
 
@@ -76,36 +78,75 @@ class Inquiry:
         """Return what the specs are compared by before the first row; of none if they are not."""
         return Contrast.empty(len(self.specs) if self.compare else 0)
 
-    def tally(self, chunk: Chunk, block: Block) -> tuple[list[Tally], Evidence, Contrast]:
+    def sweeps(self, chunk: Chunk) -> bool:
+        """Whether nothing but the passes will look at the logits of a chunk."""
+        return (
+            chunk.kind == "integer"
+            and chunk.is_in_place
+            and not self.compare
+            and "gradient" not in self.outputs
+            and all(
+                spec.family(chunk.kind) == "softmax"
+                and spec.variant.by_row
+                and spec.transformation is None
+                for spec in self.specs
+            )
+        )
+
+    def tally(
+        self,
+        chunk: Chunk,
+        gradients: Gradients | None,
+        await_rows: Callable[[int], None] | None,
+        block: Block,
+    ) -> tuple[list[Tally], Evidence, Contrast | None]:
         """Return what a block adds to each spec, what its rows look like, and what compares.
+
+        Args:
+            chunk: what the block is of.
+            gradients: of the chunk, to be written too; ``None`` for not now.
+            await_rows: where rows are swept: called with a row number of the chunk before rows
+                below it are read. ``None`` where they are not.
+            block: which rows.
 
         Raises:
             InvalidTensor: labels, weights or logits of the block that cannot be evaluated.
         """
         rows = chunk.read(block)
+        measuring = None
+        if await_rows is not None:
+            measuring = partial(
+                sweep, scope=self._scope, await_rows=lambda row: await_rows(block.start + row)
+            )
+        tallies = self.empty_tallies()
+        compared: list[Sequence[tuple[Rows, Scored]]] = [()] * len(tallies)
+        found = self.score(chunk, rows, scope=self._scope, measuring=measuring)
+        for place, unusable, scored in found:
+            spec = self.specs[place]
+            tallies[place] = self._tally_spec(spec, chunk, rows, unusable, scored)
+            if gradients is not None:
+                gradients.write(place, scored, block, rows.values)
+            if self.compare:
+                compared[place] = scored
         evidence = Evidence()
         if self.options.input == "logits":
             evidence.see(rows.values, rows.labels.ignored)
-        tallies = self.empty_tallies()
-        compared: list[Sequence[tuple[Rows, Scored]]] = [()] * len(tallies)
-        for place, unusable, scored in self.score(chunk, rows):
-            spec = self.specs[place]
-            tallies[place] = self._tally_spec(spec, chunk, rows, unusable, scored)
-            if self.compare:
-                compared[place] = scored
         if not self.compare:
-            return tallies, evidence, self.empty_contrast()
+            return tallies, evidence, None
         softmax = any(spec.family(chunk.kind) == "softmax" for spec in self.specs)
         return tallies, evidence, Contrast.of(rows, compared, softmax=softmax)
 
-    def gradients(self, chunk: Chunk, block: Block, scales: Sequence[float]) -> list[Tensor]:
-        """Return scale * d sum / d logits of a block for each spec, (rows, classes)."""
+    def write_gradients(self, chunk: Chunk, gradients: Gradients, block: Block) -> None:
+        """Write the gradient of each spec for a block."""
         rows = chunk.read(block)
-        found = [torch.zeros_like(rows.values) for _ in scales]
         for place, _, scored in self.score(chunk, rows):
-            for part, score in scored:
-                found[place][part.positions] = score.gradient(scales[place])
-        return found
+            gradients.write(place, scored, block, rows.values)
+
+    @cached_property
+    def _scope(self) -> Scope:
+        if "row_statistics" in self.outputs:
+            return "everything"
+        return "columns" if {"per_class", "gradient"} & self.outputs else "rows"
 
     @cached_property
     def _first_alike(self) -> tuple[int, ...]:
@@ -127,19 +168,26 @@ class Inquiry:
         return list(passes.values())
 
     def score(
-        self, chunk: Chunk, rows: BlockRows
+        self,
+        chunk: Chunk,
+        rows: BlockRows,
+        *,
+        scope: Scope = "columns",
+        measuring: Measuring | None = None,
     ) -> Iterator[tuple[int, Tensor | None, list[tuple[Rows, Scored]]]]:
         """Yield the place of each spec, which rows it cannot use, and the others scored.
 
-        Pass by pass, so that what one measured is gone before the next but one begins.
+        Pass by pass, so that what one measured is gone before the next but one begins. ``scope``:
+        what will be asked about the rows; ``measuring``: what measures them before.
         """
         usable: dict[Family, UsableRows] = {}
         for places in self._passes(chunk.kind):
             first = self.specs[places[0]]
             family = first.family(chunk.kind)
             if family not in usable:
-                usable[family] = chunk.usable(rows, family)
-            parts = chunk.measure(usable[family], first.reading(chunk.kind), first.transformation)
+                usable[family] = chunk.usable(rows, family, measuring)
+            reading, transformation = first.reading(chunk.kind), first.transformation
+            parts = chunk.measure(usable[family], reading, transformation, scope=scope)
             for place in places:
                 score = self.specs[place].score
                 scored = [(part, score(part.body, part.weights, self.options)) for part in parts]
@@ -187,27 +235,28 @@ class Inquiry:
 def _losses(
     rows: BlockRows, unusable: Tensor | None, scored: Sequence[tuple[Rows, Scored]]
 ) -> dict[str, Tensor]:
-    loss = rows.blank_column()
+    loss = rows.column([(part.positions, score.fate.loss) for part, score in scored])
     status = torch.zeros_like(loss, dtype=torch.int8)
     if rows.labels.ignored is not None:
         status[rows.labels.ignored] = RowStatus.IGNORED
     if unusable is not None:
         status[unusable] = RowStatus.NONFINITE
     for part, score in scored:
-        loss[part.positions] = score.fate.loss
         if score.fate.infinite is not None:
             status[part.positions[score.fate.infinite]] = RowStatus.INFINITE
     return {"per_sample": loss, "status": status}
 
 
 def _statistics(rows: BlockRows, scored: Sequence[tuple[Rows, Scored]]) -> dict[str, Tensor]:
-    table = {name: rows.blank_column() for name in STATISTICS_COLUMNS}
-    for part, _ in scored:
-        # Asked of the sigmoid family, they were refused at the door.
-        body = cast("RowStatistics", part.body)
-        for name, column in statistics_columns(body, part.largest).items():
-            table[name][part.positions] = column
-    return table
+    # Asked of the sigmoid family, they were refused at the door.
+    found = [
+        (part.positions, statistics_columns(cast("RowStatistics", part.body), part.largest))
+        for part, _ in scored
+    ]
+    return {
+        name: rows.column([(positions, columns[name]) for positions, columns in found])
+        for name in STATISTICS_COLUMNS
+    }
 
 
 def _refuse_infinite(chunk: Chunk, block: Block, part: Rows, score: Scored) -> None:

@@ -166,6 +166,8 @@ class Variant(ABC, Generic[S]):
         settings_type: the frozen dataclass of its settings.
         label_kinds: the kinds it takes.
         refusals: for kinds it does not take, the sentence that names the way out.
+        by_row: whether the terms of hard labels (softmax) are made of a few numbers per row, and
+            nothing but the passes looks at the matrix of logits.
         shift_invariant: whether a common offset on a row's logits changes nothing, so that a row of
             the gradient sums to 0. True of every softmax loss that knows logits by p alone.
         example: settings, logits and labels of the worked example in the API's documentation.
@@ -180,6 +182,7 @@ class Variant(ABC, Generic[S]):
     families: ClassVar[tuple[Family, ...]]
     label_kinds: ClassVar[tuple[LabelKind, ...]]
     refusals: ClassVar[Mapping[LabelKind, str]] = {}
+    by_row: ClassVar[bool] = True
     shift_invariant: ClassVar[bool] = True
     example: ClassVar[Mapping[str, object]]
 

@@ -1,8 +1,10 @@
 """Devices to test on, batches to test with, and a short way to ask one variant."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
+from unittest import mock
 
 import pytest
 import torch
@@ -34,6 +36,17 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def spec(slug: str, **settings: object) -> Spec:
     """Return a variant with these settings, the others at their defaults."""
     return Spec(slug, find_variant(slug).settings_type(**settings))
+
+
+@contextmanager
+def blocks_of(elements: int) -> Iterator[None]:
+    """Cut chunks into blocks of this many elements."""
+
+    def block_rows(classes: int, _: torch.device, **__: int) -> int:
+        return max(1, elements // max(classes, 1))
+
+    with mock.patch("xentcore.evaluation.block_rows", block_rows):
+        yield
 
 
 def ask(  # noqa: PLR0913  (evaluate's keywords)

@@ -10,10 +10,9 @@ import torch
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from torch import Tensor
 
-from tests.xentcore.conftest import spec
+from tests.xentcore.conftest import blocks_of, spec
 from tests.xentcore.test_laws import (
     IGNORED,
-    blocks_of,
     make_labels,
     make_weights,
     one_thread,

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
-import xentcore.device
+from tests.xentcore.conftest import blocks_of
 from xentcore import (
+    EAGER,
     OUTPUTS,
     VARIANTS,
     Cancelled,
@@ -32,6 +32,7 @@ from xentcore import (
     resolve_device,
 )
 from xentcore.chunk import BlockRows, Chunk
+from xentcore.device import CPU_BLOCK_ROWS, VECTOR_ROWS, block_rows
 from xentcore.layout import Block
 
 LOGITS = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
@@ -69,7 +70,7 @@ def same(first: Result, second: Result) -> bool:
 @pytest.fixture
 def small_blocks() -> Iterator[None]:
     """Blocks of two rows of three classes."""
-    with mock.patch.object(xentcore.device, "CPU_BLOCK_ELEMENTS", 6):
+    with blocks_of(6):
         yield
 
 
@@ -400,7 +401,7 @@ def test_a_block_that_is_too_large_is_halved_until_it_fits(
     tried = memory_for(rows)
     (found,) = evaluate(logits, labels, SPARSE, outputs=outputs)
     assert tried[0] == 12
-    assert sum(size for size in tried if size <= rows) == 2 * 12
+    assert sum(size for size in tried if size <= rows) == 12
     assert found.gradient is not None
     assert expected.gradient is not None
     assert torch.equal(found.gradient, expected.gradient)
@@ -455,22 +456,20 @@ def test_devices_that_are_not_there(
         resolve_device(name)
 
 
-@pytest.mark.parametrize("classes", [1, 3, 1000])
+@pytest.mark.parametrize("classes", [1, 3, 100, 1000, 400_000])
 def test_a_block_fits_the_cache(classes: int) -> None:
-    rows = xentcore.device.block_rows(classes, torch.device("cpu"))
-    elements = xentcore.device.CPU_BLOCK_ELEMENTS
-    assert rows * classes <= elements < (rows + 1) * classes
-
-
-def test_compiled_passes_take_larger_blocks() -> None:
-    cpu = torch.device("cpu")
-    rows = xentcore.device.block_rows(1000, cpu, compiled=True)
-    assert rows > xentcore.device.block_rows(1000, cpu)
+    elements = EAGER.block_elements
+    rows = block_rows(classes, torch.device("cpu"), elements=elements)
+    assert rows * classes <= elements
+    assert rows <= CPU_BLOCK_ROWS
+    # As many as fit, but for what does not fill a vector.
+    assert rows == CPU_BLOCK_ROWS or elements < (rows + VECTOR_ROWS) * classes
+    assert rows < VECTOR_ROWS or not rows % VECTOR_ROWS
 
 
 @pytest.mark.parametrize("classes", [0, 1 << 40])
 def test_a_block_holds_a_row_at_least(classes: int) -> None:
-    assert xentcore.device.block_rows(classes, torch.device("cpu")) >= 1
+    assert block_rows(classes, torch.device("cpu"), elements=1 << 19) >= 1
 
 
 @pytest.mark.parametrize(("free", "rows"), [(80 << 30, 33554), (1 << 20, 4), (0, 1)])
@@ -478,7 +477,7 @@ def test_a_block_on_a_gpu_leaves_memory_to_others(
     free: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 << 30))
-    assert xentcore.device.block_rows(1000, torch.device("cuda", 0)) == rows
+    assert block_rows(1000, torch.device("cuda", 0), elements=1 << 19) == rows
 
 
 # --- options -------------------------------------------------------------------------------------

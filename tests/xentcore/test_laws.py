@@ -7,12 +7,10 @@ here without a change to this file.
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from itertools import pairwise, product
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-from unittest import mock
 
 import pytest
 import torch
@@ -20,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import xentcore.device
+from tests.xentcore.conftest import blocks_of
 from xentcore import (
     OUTPUTS,
     VARIANTS,
@@ -358,13 +356,6 @@ def _magnitude(name: str, result: Result) -> float:
         return 1.0
     added = result.gradient if name == "per_class.gradient_sum" else result.per_sample
     return float(added[added.isfinite()].abs().sum())
-
-
-@contextmanager
-def blocks_of(elements: int) -> Iterator[None]:
-    """Cut chunks into blocks of this many elements."""
-    with mock.patch.object(xentcore.device, "CPU_BLOCK_ELEMENTS", elements):
-        yield
 
 
 def cut(batch: Batch, data: st.DataObject) -> list[Batch]:

@@ -11,7 +11,16 @@ from xentcore import sigmoid, softmax
 
 DTYPES: Final = (torch.float32, torch.float64)
 # The passes that are compiled for short rows too.
-SHORT: Final = ("measure", "spread", "scaled")
+SHORT: Final = (
+    "measure",
+    "measure_keeping",
+    "survey",
+    "column_sums",
+    "write_scaled",
+    "spread",
+)
+# Those of them that answer with one number per class, not per row.
+PER_CLASS: Final = ("column_sums",)
 # What the compiler tunes loops for; any other number of rows and classes is as right.
 _ROWS: Final = 64
 _CLASSES: Final = 1000
@@ -56,7 +65,8 @@ class Kernel:
             dtype = torch.float64 if place in self.doubles else self.dtype
             dtype = torch.int64 if place in self.integers else dtype
             tensor = torch.zeros([extents[axis] for axis in axes], dtype=dtype)
-            found.append(tensor.t().contiguous().t() if self.short and not place else tensor)
+            by_class = self.short and axes == "rc"
+            found.append(tensor.t().contiguous().t() if by_class else tensor)
         return tuple(found)
 
 
@@ -73,8 +83,11 @@ _Entry = tuple[str, Callable[..., Any], tuple[str, ...], tuple[int, ...], tuple[
 _ROWS_OF_LOGITS: Final = ("rc", "r", "r", "c")
 _PASSES: Final[tuple[_Entry, ...]] = (
     ("measure", softmax.measure, _ROWS_OF_LOGITS, (2,), ()),
-    ("column_sums", softmax.column_sums, (*_ROWS_OF_LOGITS, "r"), (2,), (4,)),
-    ("scaled", softmax.scaled, (*_ROWS_OF_LOGITS, "r", "r"), (2,), ()),
+    ("derive", softmax.derive, ("r", "r"), (), (0, 1)),
+    ("measure_keeping", softmax.measure_keeping, (*_ROWS_OF_LOGITS, "rc"), (2,), ()),
+    ("column_sums", softmax.column_sums, ("rc", "r"), (), (1,)),
+    ("survey", softmax.survey, (*_ROWS_OF_LOGITS, "rc"), (2,), ()),
+    ("write_scaled", softmax.write_scaled, ("rc", "r", "c", "r", "r", "rc"), (1,), ()),
     ("weighted_sum-classes", softmax.weighted_sum, ("rc", "r", "c"), (), ()),
     ("weighted_sum-rows", softmax.weighted_sum, ("rc", "r", "rc"), (), ()),
     ("first_peak", softmax.first_peak, ("rc", "r", "c"), (), ()),

@@ -79,5 +79,6 @@ class Library:
         if self._run(self._container, pointers, len(inputs), found, len(found), None, None):
             # Of inputs that fit, allocating the outputs is all that can fail.
             raise MemoryError(f"{self._path.stem}: no memory for its outputs")
-        tensors = _tensors_of([_capsule_of(pointer, None, None) for pointer in found])
+        # A pass that only writes to what it was given returns nothing: a null pointer.
+        tensors = _tensors_of([_capsule_of(each, None, None) for each in found if each])
         return tensors[0] if len(tensors) == 1 else tuple(tensors)

@@ -10,16 +10,17 @@ from torch.nn.functional import pad
 
 from xentcore import sigmoid, softmax
 from xentcore.constants import EXACT_IN_FLOAT32
+from xentcore.device import VECTOR_ROWS
 from xentcore.kernels.cache import default_root, folder
-from xentcore.kernels.catalogue import DTYPES, SHORT, kernels
+from xentcore.kernels.catalogue import DTYPES, PER_CLASS, SHORT, kernels
 from xentcore.kernels.library import Library
 from xentcore.passes import Passes
+from xentcore.room import lend, lent
 
 Pass = Callable[..., Any]
 Key = tuple[str, torch.dtype, bool]
 # Measured: from here on a row fills enough vectors, and copying it into columns is not worth it.
 SHORT_CLASSES: Final = 48
-VECTOR_ROWS: Final = 16
 
 
 def load_passes(root: Path | None = None) -> Passes | None:
@@ -42,7 +43,15 @@ def load_passes(root: Path | None = None) -> Passes | None:
 
     return Passes(
         name="compiled",
+        # Measured: these passes write no matrices, so that more rows cost no memory; starting their
+        # threads costs as much as a tenth of a megabyte of rows.
+        block_elements=1 << 20,
+        strip_elements=1 << 19,
+        sweep_elements=1 << 22,
+        laid_out=_laid_out,
         measure=compiled("measure", softmax.measure),
+        measure_keeping=compiled("measure_keeping", softmax.measure_keeping),
+        survey=compiled("survey", softmax.survey),
         first_peak=compiled("first_peak", softmax.first_peak),
         spread=compiled("spread", softmax.spread),
         ranking=compiled("ranking", softmax.ranking),
@@ -51,10 +60,19 @@ def load_passes(root: Path | None = None) -> Passes | None:
             compiled("weighted_sum-rows", softmax.weighted_sum),
         ),
         column_sums=compiled("column_sums", softmax.column_sums),
-        scaled=compiled("scaled", softmax.scaled),
+        write_scaled=compiled("write_scaled", softmax.write_scaled),
+        derive=_on_whole_columns(libraries["derive", torch.float64, False]),
         measure_elements=_on_whole_vectors(compiled("measure_elements", sigmoid.measure_elements)),
         element_sums=compiled("element_sums", sigmoid.element_sums),
     )
+
+
+def _laid_out(owner: object, logits: Tensor) -> Tensor:
+    """Return rows so short that they are worked on side by side class by class in memory."""
+    columns = logits.t()
+    if logits.device.type != "cpu" or logits.shape[1] >= SHORT_CLASSES or columns.is_contiguous():
+        return logits.contiguous()
+    return lend(owner, logits.contiguous()).view(columns.shape).copy_(columns).t()
 
 
 class _Compiled:
@@ -62,6 +80,7 @@ class _Compiled:
 
     def __init__(self, name: str, eager: Pass, libraries: Mapping[Key, Library]) -> None:
         self._eager = eager
+        self._per_class = name in PER_CLASS
         self._long = {dtype: libraries[name, dtype, False] for dtype in DTYPES}
         self._short = {dtype: libraries[name, dtype, True] for dtype in DTYPES if name in SHORT}
 
@@ -71,10 +90,10 @@ class _Compiled:
             return self._eager(logits, *others)
         if classes < SHORT_CLASSES and self._short:
             return self._on_short_rows(logits, others)
-        return self._long[logits.dtype](logits, *(other.contiguous() for other in others))
+        return self._long[logits.dtype](*(each.contiguous() for each in (logits, *others)))
 
     def _on_short_rows(self, logits: Tensor, others: Sequence[Tensor]) -> Any:  # noqa: ANN401
-        rows = logits.shape[0]
+        run, rows = self._short[logits.dtype], logits.shape[0]
         # Rows that fill vectors: what is left over would be computed otherwise, and a row's
         # numbers would depend on where it stands.
         missing = -rows % VECTOR_ROWS
@@ -82,8 +101,20 @@ class _Compiled:
         padded = [
             pad(other, (0, missing)) if missing and other.shape[0] == rows else other.contiguous()
             for other in others
+            if other.dim() == 1
         ]
-        found = self._short[logits.dtype](columns.t(), *padded)
+        # The one matrix beside the logits, if there is any, is written to, and comes last.
+        into = others[-1] if others and others[-1].dim() > 1 else None
+        if into is None:
+            found = run(columns.t(), *padded)
+        elif not missing and into.t().is_contiguous():
+            found = run(columns.t(), *padded, into)
+        else:
+            with lent(columns) as room:
+                found = run(columns.t(), *padded, room.t())
+                into.copy_(room.t()[:rows])
+        if self._per_class:
+            return found
         if isinstance(found, Tensor):
             return found[:rows]
         return tuple(column[:rows] for column in found)
@@ -92,6 +123,20 @@ class _Compiled:
 def _by_shape_of_weights(of_classes: Pass, of_rows: Pass) -> Pass:
     def run(logits: Tensor, anchor: Tensor, weights: Tensor) -> Any:  # noqa: ANN401  (the pass's)
         return (of_classes if weights.dim() == 1 else of_rows)(logits, anchor, weights)
+
+    return run
+
+
+def _on_whole_columns(derive: Pass) -> Pass:
+    def run(*columns: Tensor) -> Any:  # noqa: ANN401  (the pass's)
+        if columns[0].device.type != "cpu":
+            return softmax.derive(*columns)
+        rows = columns[0].shape[0]
+        missing = -rows % VECTOR_ROWS  # as of short rows
+        if not missing:
+            return derive(*columns)
+        padded = (pad(each, (0, missing)) for each in columns)
+        return tuple(found[:rows] for found in derive(*padded))
 
     return run
 

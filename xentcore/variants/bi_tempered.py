@@ -60,6 +60,7 @@ class BiTempered(Variant[BiTemperedSettings]):
     gradient = "p^(t2-t1) (p - t) - s sum_c p_c^(t2-t1) (p_c - t_c), s_c = p_c^t2 / sum_k p_k^t2"
     source = "Amid et al., arXiv 1906.03361"
     settings_type = BiTemperedSettings
+    by_row = False
     families = ("softmax",)
     label_kinds = ("integer", "one_hot", "probabilities")
     refusals = SOFTMAX_REFUSALS

@@ -28,6 +28,7 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
     gradient = "p*sum(t) - t + beta p (log p + H(p))"
     source = "Pereyra et al., arXiv 1701.06548"
     settings_type = ConfidencePenaltySettings
+    by_row = False
     families = ("softmax",)
     label_kinds = ("integer", "one_hot", "probabilities")
     refusals = SOFTMAX_REFUSALS

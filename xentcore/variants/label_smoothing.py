@@ -36,6 +36,7 @@ class LabelSmoothing(Variant[LabelSmoothingSettings]):
     gradient = "p*sum(a) - a"
     source = "Szegedy et al., arXiv 1512.00567"
     settings_type = LabelSmoothingSettings
+    by_row = False
     families = ("softmax",)
     label_kinds = ("integer", "one_hot", "probabilities")
     refusals = SOFTMAX_REFUSALS

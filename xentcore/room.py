@@ -1,0 +1,73 @@
+"""Memory that is written over and over, so that its pages are touched for the first time once.
+
+Fresh memory costs more than the arithmetic on it: whatever is as large as a block of logits is
+given back to its thread, which lends it again.
+"""
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from xentcore.device import empty_on_host
+
+# No more is kept: blocks are smaller, unless a single row is not.
+_KEPT_BYTES: Final = 1 << 24
+_KEPT: Final = 4
+_FREE: Final = threading.local()
+
+
+class Lease:
+    """An owner, where there is no other."""
+
+
+def lend(owner: object, like: Tensor) -> Tensor:
+    """Return a tensor of any contents, of the shape, strides, dtype and device of another one.
+
+    It is the owner's until that is gone; views of it must not live longer.
+    """
+    if like.device.type != "cpu":
+        return torch.empty_like(like)
+    free = _free()
+    memory = _take(free, like)
+    weakref.finalize(owner, _give, free, memory).atexit = False
+    return _shaped(memory, like)
+
+
+@contextmanager
+def lent(like: Tensor) -> Iterator[Tensor]:
+    """Lend a tensor to a block of code, as :func:`lend` does to an owner."""
+    if like.device.type != "cpu":
+        yield torch.empty_like(like)
+        return
+    free = _free()
+    memory = _take(free, like)
+    try:
+        yield _shaped(memory, like)
+    finally:
+        _give(free, memory)
+
+
+def _free() -> list[Tensor]:
+    found: list[Tensor] = _FREE.__dict__.setdefault("memory", [])
+    return found
+
+
+def _take(free: list[Tensor], like: Tensor) -> Tensor:
+    for place, memory in enumerate(free):
+        if len(memory) >= like.nbytes:
+            return free.pop(place)
+    return empty_on_host((like.nbytes,), torch.uint8)
+
+
+def _give(free: list[Tensor], memory: Tensor) -> None:
+    if len(memory) <= _KEPT_BYTES and len(free) < _KEPT:
+        free.append(memory)
+
+
+def _shaped(memory: Tensor, like: Tensor) -> Tensor:
+    return memory[: like.nbytes].view(like.dtype).as_strided(like.shape, like.stride())
