@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.telemetry import Telemetry, make_logger, notes_of
 from service.version import VERSION
 from service.warmup import warm_up
-from xentcore import EAGER, VARIANTS, XentError, resolve_device
+from xentcore import VARIANTS, XentError, resolve_device
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -39,9 +39,14 @@ def create_app(settings: Settings) -> FastAPI:
         settings.workers, settings.queue, settings.evaluation_deadline_s, settings.worker_grace_s
     )
     warm = partial(warm_up, threads=settings.threads, device=device)
-    engine = Engine(capacity, warm_up=lambda: warm(EAGER))
+    engine = Engine(capacity, warm_up=lambda: warm(kernels.passes))
     log = make_logger(settings)
-    kernels = Kernels(settings.kernels_dir, wanted=settings.kernels, warm_up=warm, log=log)
+    kernels = Kernels(
+        settings.kernels_dir,
+        wanted=settings.kernels,
+        warm_up=lambda passes: engine.beside(partial(warm, passes)),
+        log=log,
+    )
     counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
     exchange = Exchange(
@@ -54,8 +59,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await kernels.take()
         await engine.start()
-        await kernels.start()
+        kernels.begin_building()
         # What is there now stays: a collection that looked through all of PyTorch's modules again
         # would stop an evaluation for a tenth of a second.
         gc.freeze()

@@ -30,6 +30,7 @@ class Direct(asyncio.BufferedProtocol):
         self._left = 0
         self._room = memoryview(b"")
         self._filled = 0
+        self._kept = 0
         self._done: asyncio.Future[int] | None = None
         self._discard = False
 
@@ -47,17 +48,20 @@ class Direct(asyncio.BufferedProtocol):
     async def receive_into(self, room: memoryview) -> int:
         """Fill ``room``, or as much of it as the body still has; return how much that is.
 
-        Less, if the client goes away.
+        Less, if the client goes away. What a call had received when it was cancelled is counted by
+        the next, which must be given the same memory.
         """
         transport = self._http.transport
-        if transport.is_closing():
-            return 0
-        self._room, self._filled = room[: self._left], 0
+        self._filled, self._kept = self._kept, 0
+        self._room = room[: self._filled + self._left]
+        if self._filled == len(self._room) or transport.is_closing():
+            return self._filled
         self._done = asyncio.get_running_loop().create_future()
         transport.resume_reading()
         try:
             return await self._done
         except asyncio.CancelledError:
+            self._kept = self._filled
             if not self._discard and not transport.is_closing():
                 transport.pause_reading()  # nobody says where more of it goes
             raise

@@ -88,12 +88,22 @@ class Engine:
         """Start the workers and warm them up; work is refused until then."""
         self._pool = ThreadPoolExecutor(self._capacity.workers, "evaluation")
         try:
-            await asyncio.wrap_future(self._pool.submit(self._warm_up))
+            await self.beside(self._warm_up)
         except Exception:
             self.state = "failed"
             raise
         if self.state == "starting":
             self.state = "ready"
+
+    async def beside(self, call: Callable[[], object]) -> None:
+        """Call something on a worker, between two evaluations.
+
+        Not on another thread: one that has computed keeps helpers of its own, and where there are
+        more of them than processors, they sleep when they should wait.
+        """
+        if self._pool is None:
+            raise Unavailable("the workers have not started")
+        await asyncio.wrap_future(self._pool.submit(call))
 
     def drain(self) -> None:
         """Take no new work; what was admitted goes on."""
@@ -292,6 +302,7 @@ class Running(Generic[T]):
             leaving.cancel()
             outcome.cancel()
             self.give_up()
+            await asyncio.wait((leaving,))  # it may be receiving: whoever does so next comes after
 
     def value(self) -> T:
         """Return what came of work that has ended. Raises whatever it did."""

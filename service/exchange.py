@@ -167,12 +167,15 @@ async def _whole(
     arrival: Arrival, work: Work[Evaluated], permit: Permit, *, early: bool
 ) -> Evaluated:
     """Return what a worker makes of a body in one buffer; if ``early``, while its end arrives."""
-    await arrival.begin(early=early)
     try:
-        return await permit.run(work, receive=arrival.receive)
-    except Stalled:
-        await arrival.begin(early=False)
-        return await permit.run(work, receive=arrival.receive)
+        await arrival.begin(early=early)
+        try:
+            return await permit.run(work, receive=arrival.receive)
+        except Stalled:
+            await arrival.begin(early=False)
+            return await permit.run(work, receive=arrival.receive)
+    finally:
+        arrival.end()
 
 
 def _at_once(reading: Reading, body: Body, cancelled: Callable[[], bool]) -> Evaluated:

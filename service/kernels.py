@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from xentcore import EAGER, Passes, load_passes
 
 State = Literal["eager", "building", "compiled", "failed"]
-WarmUp = Callable[[Passes], object]
+WarmUp = Callable[[Passes], Awaitable[object]]
 _LOWEST_PRIORITY: Final = 19
 
 
@@ -30,7 +30,7 @@ class Kernels:
         root: where they are kept, for every source, torch and processor.
         wanted: ``auto`` takes compiled ones and builds them if need be; ``built`` takes them where
             they are built; ``eager`` does neither.
-        warm_up: evaluates something with passes that have just been loaded, in a thread.
+        warm_up: evaluates something with passes that were built while others served.
         log: told when they take over, and when they cannot be built.
     """
 
@@ -51,11 +51,17 @@ class Kernels:
         self.passes = EAGER
         self.state: State = "eager"
 
-    async def start(self) -> None:
-        """Take the compiled passes if they are built; otherwise begin to build them."""
-        if self._wanted == "eager" or await self._take_over():
-            return
-        if self._wanted == "auto" and shutil.which(os.environ.get("CXX") or "g++"):
+    async def take(self) -> None:
+        """Take the compiled passes if they are built."""
+        if self._wanted != "eager":
+            passes = await self._load()
+            if passes is not None:
+                self._serve(passes)
+
+    def begin_building(self) -> None:
+        """Begin to build them if they are not, and are wanted."""
+        compiler = shutil.which(os.environ.get("CXX") or "g++")
+        if self._wanted == "auto" and self.state == "eager" and compiler:
             self.state = "building"
             self._building = asyncio.create_task(self._build())
 
@@ -65,20 +71,18 @@ class Kernels:
             self._building.cancel()
             await asyncio.wait([self._building])
 
-    async def _take_over(self) -> bool:
-        """Serve with the compiled passes, if all of them are there and can be loaded."""
+    async def _load(self) -> Passes | None:
+        """Return the compiled passes, if all of them are there and can be loaded."""
         try:
-            passes = load_passes(self._root)
+            return await asyncio.to_thread(load_passes, self._root)
         except OSError as error:
             self.state = "failed"
             self._log.warning("kernels cannot be loaded", error=str(error))
-            return True
-        if passes is None:
-            return False
-        await asyncio.to_thread(self._warm_up, passes)
+            return None
+
+    def _serve(self, passes: Passes) -> None:
         self.passes, self.state = passes, "compiled"
         self._log.info("kernels", passes=passes.name)
-        return True
 
     async def _build(self) -> None:
         command = ["-m", "xentcore.kernels", "build", "--processes", "1"]
@@ -98,7 +102,10 @@ class Kernels:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             raise
-        if code == 0 and await self._take_over():
+        passes = await self._load() if code == 0 else None
+        if passes is not None:
+            await self._warm_up(passes)
+            self._serve(passes)
             return
         self.state = "failed"
         self._log.warning("kernels cannot be built", exit_code=code)

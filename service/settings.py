@@ -70,11 +70,11 @@ class Settings(BaseSettings):
         description="evaluations that run at the same time (default: the cores but one)",
     )
     threads: int = Field(
-        # More make no evaluation faster: it works on blocks that fit one core's cache.
-        1,
+        # The core that is left for the event loop helps where nothing arrives.
+        default_factory=lambda: min(2, _cores()),
         ge=1,
         le=1024,
-        description="threads of one evaluation on the CPU",
+        description="threads of one evaluation on the CPU (default: 2, or 1 on a single core)",
     )
     queue: int = Field(
         64, ge=0, description="admitted requests beyond the workers; more are refused with 429"

@@ -20,7 +20,11 @@ class Direct(Protocol):
         """Begin after ``received`` bytes; return those that came since."""
 
     async def receive_into(self, room: memoryview) -> int:
-        """Fill ``room``, or as much of it as the body still has; less if the client goes away."""
+        """Fill ``room``, or as much of it as the body still has; less if the client goes away.
+
+        What a call had received when it was cancelled is counted by the next, which must be given
+        the same memory.
+        """
 
     def end(self) -> None:
         """Go back to messages, whatever was received."""
@@ -112,6 +116,8 @@ class Incoming:
 
     async def receive_into(self, room: memoryview) -> None:
         """Fill ``room``, or as much of it as the body still has.
+
+        After a call that was cancelled, the next one must be given the same memory.
 
         Raises:
             BodyTimeout: the deadline passed.
