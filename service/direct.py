@@ -65,6 +65,8 @@ class Direct(asyncio.BufferedProtocol):
             if not self._discard and not transport.is_closing():
                 transport.pause_reading()  # nobody says where more of it goes
             raise
+        finally:
+            self._room = memoryview(b"")  # the body is not to live as long as its connection
 
     def end(self) -> None:
         """Give the connection back, once what is left of the body has come and was thrown away."""

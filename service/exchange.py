@@ -18,6 +18,7 @@ from service.questions import Question, ask
 from service.reading import Reading
 from service.settings import Settings
 from service.telemetry import notes_of
+from service.threads import paced
 from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
 from service.wire.encodings import Decoder, decoder_for, identity
@@ -117,6 +118,7 @@ class Exchange:
             target=target,
             device=self._device,
             passes=self._kernels.passes,
+            threads=settings.threads,
         )
 
     def _flow(self, incoming: Incoming, reading: Reading, permit: Permit) -> Flow[Evaluated]:
@@ -145,7 +147,11 @@ class Exchange:
                 )
             fields = question.model.model_fields
             arrived = arrival.wait if decoder is identity else all_there
-            payload = source.decode(plain, self._limits, fields, arrived)
+            payload = paced(
+                source.decode(plain, self._limits, fields, arrived),
+                threads=self._settings.threads,
+                is_complete=lambda: arrival.is_complete,
+            )
             clock.lap("decode")
             answer = ask(
                 question,

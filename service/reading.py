@@ -24,9 +24,10 @@ class Reading:
         target: what the answer shall be in.
         device: where to compute.
         passes: which implementation goes over matrices.
+        threads: how many compute.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one body, one question, and what answers it)
         self,
         open_stream: Callable[[Consumer, Terms], Stream],
         terms: Terms,
@@ -35,7 +36,9 @@ class Reading:
         target: Format,
         device: torch.device,
         passes: Passes,
+        threads: int,
     ) -> None:
+        self._threads = threads
         self._cancelled: Callable[[], bool] = lambda: False
         self._asking: Asking | None = Asking(
             question,
@@ -57,6 +60,7 @@ class Reading:
         """
         since_s = time.perf_counter()
         self._cancelled = cancelled
+        torch.set_num_threads(self._threads)
         self._stream.push(piece)  # type: ignore[union-attr]  # nothing is read once it is closed
         self._spent_s += time.perf_counter() - since_s
 

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from xentcore.device import empty_on_host
 
-# No more is kept: blocks are smaller, unless a single row is not.
-_KEPT_BYTES: Final = 1 << 24
+# What is smaller comes from memory that the allocator has at hand anyway; what is larger than any
+# block is a row of its own.
+_SMALLEST: Final = 1 << 17
+_LARGEST: Final = 1 << 24
 _KEPT: Final = 4
 _FREE: Final = threading.local()
 
@@ -30,7 +32,7 @@ def lend(owner: object, like: Tensor) -> Tensor:
 
     It is the owner's until that is gone; views of it must not live longer.
     """
-    if like.device.type != "cpu":
+    if not _is_pooled(like):
         return torch.empty_like(like)
     free = _free()
     memory = _take(free, like)
@@ -41,7 +43,7 @@ def lend(owner: object, like: Tensor) -> Tensor:
 @contextmanager
 def lent(like: Tensor) -> Iterator[Tensor]:
     """Lend a tensor to a block of code, as :func:`lend` does to an owner."""
-    if like.device.type != "cpu":
+    if not _is_pooled(like):
         yield torch.empty_like(like)
         return
     free = _free()
@@ -50,6 +52,10 @@ def lent(like: Tensor) -> Iterator[Tensor]:
         yield _shaped(memory, like)
     finally:
         _give(free, memory)
+
+
+def _is_pooled(like: Tensor) -> bool:
+    return like.device.type == "cpu" and _SMALLEST <= like.nbytes <= _LARGEST
 
 
 def _free() -> list[Tensor]:
@@ -65,8 +71,9 @@ def _take(free: list[Tensor], like: Tensor) -> Tensor:
 
 
 def _give(free: list[Tensor], memory: Tensor) -> None:
-    if len(memory) <= _KEPT_BYTES and len(free) < _KEPT:
-        free.append(memory)
+    free.append(memory)
+    if len(free) > _KEPT:
+        free.pop(min(range(len(free)), key=lambda place: len(free[place])))
 
 
 def _shaped(memory: Tensor, like: Tensor) -> Tensor:

@@ -25,7 +25,11 @@ class Stalled(Exception):
 
 
 class Arrival:
-    """The buffer of a body that is being received."""
+    """The buffer of a body that is being received.
+
+    Attributes:
+        is_complete: whether all bytes are in the buffer.
+    """
 
     def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming
@@ -33,7 +37,7 @@ class Arrival:
         self._direct = False
         self._news = threading.Condition()
         self._wanted = math.inf
-        self._complete = False  # set when the last bytes are in the buffer, not when they have come
+        self.is_complete = False  # when the last bytes are in the buffer, not when they have come
         self._failed = False
 
     @property
@@ -51,7 +55,7 @@ class Arrival:
         Raises:
             TooLarge, Malformed, BodyTimeout, ClientDisconnected: as :meth:`receive` does.
         """
-        while not self._complete:
+        while not self.is_complete:
             await self.receive()
             if early and self._expected_soon():
                 return
@@ -68,11 +72,11 @@ class Arrival:
         Raises:
             TooLarge, Malformed, BodyTimeout, ClientDisconnected: as :meth:`Incoming.receive` does.
         """
-        if self._complete:
+        if self.is_complete:
             return await self._incoming.receive()
         try:
             message = await self._more()
-            self._complete = self._incoming.complete
+            self.is_complete = self._incoming.complete
         except BaseException:
             self._failed = True
             self._tell()
@@ -101,7 +105,7 @@ class Arrival:
         self._incoming.end()
 
     def _tell(self) -> None:
-        if self.size >= self._wanted or self._complete or self._failed:
+        if self.size >= self._wanted or self.is_complete or self._failed:
             with self._news:
                 self._news.notify_all()
 
@@ -116,7 +120,7 @@ class Arrival:
             return
         with self._news:
             self._wanted = size
-            while self.size < size and not self._complete:
+            while self.size < size and not self.is_complete:
                 if self._failed:
                     raise Cancelled("the body will not be complete")
                 seen = self.size

@@ -1,0 +1,39 @@
+"""How many threads compute: one while rows arrive and for small batches, all of them otherwise."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from service.threads import FEW, paced
+from service.wire.payload import Payload
+
+CLASSES = 512
+LARGE = Payload({}, torch.empty(FEW // CLASSES, CLASSES), torch.empty(FEW // CLASSES))
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_were() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_large_batch_has_all_threads_once_it_is_there() -> None:
+    there = False
+    awaited: list[int] = []
+    batch = paced(replace(LARGE, await_rows=awaited.append), threads=3, is_complete=lambda: there)
+    batch.await_rows(5)
+    assert torch.get_num_threads() == 1
+    there = True
+    batch.await_rows(9)
+    assert torch.get_num_threads() == 3
+    assert awaited == [5, 9]
+
+
+def test_a_small_batch_has_one() -> None:
+    torch.set_num_threads(2)
+    small = replace(LARGE, logits=LARGE.logits[:-1])
+    paced(small, threads=3, is_complete=lambda: True).await_rows(1)
+    assert torch.get_num_threads() == 1
