@@ -5,6 +5,7 @@ was evaluated with; they come from the passes of :mod:`xentcore.softmax`, each r
 column that needs it is asked for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -277,7 +278,8 @@ class RowTerms:
     Attributes:
         loss: (rows,), nats, +inf where the variant's loss is.
         scale: (rows,).
-        subtract: (classes,) or (rows, classes), or ``None`` for nothing.
+        subtract: returns it, (classes,) or (rows, classes): only gradients need it. ``None`` for
+            nothing.
         at_label: (rows,), or ``None`` for distribution labels.
         magnitude: where the loss is a difference, the sum of what it is made of, signs aside,
             (rows,): what rounding is relative to. ``None``: that of the loss itself.
@@ -285,7 +287,7 @@ class RowTerms:
 
     loss: Tensor
     scale: Tensor
-    subtract: Tensor | None
+    subtract: Callable[[], Tensor] | None
     at_label: Tensor | None
     magnitude: Tensor | None = None
 
@@ -345,7 +347,7 @@ def gradient(
     out = torch.empty_like(statistics.logits) if into is None else into
     statistics.write_scaled(scale.to(dtype), at_pivot.to(dtype), out)
     if terms.subtract is not None:
-        out.addcmul_(terms.subtract.expand_as(out), factors[:, None].to(dtype), value=-1)
+        out.addcmul_(terms.subtract().expand_as(out), factors[:, None].to(dtype), value=-1)
         if terms.at_label is not None:
             out.scatter_(1, statistics.pivot[:, None], at_pivot[:, None].to(dtype))
     excluded = factors == 0
@@ -394,7 +396,7 @@ def cross_entropy(
     return RowTerms(
         loss=loss.masked_fill(lost, torch.inf),
         scale=scale,
-        subtract=spread * w,
+        subtract=lambda: spread * w,
         at_label=spread * (total - label_weight) - scale * q,
     )
 
@@ -404,7 +406,7 @@ def _dense_cross_entropy(statistics: RowStatistics, a: Tensor) -> RowTerms:
     return RowTerms(
         loss=total * statistics.log_partition - statistics.weighted_sum(a),
         scale=total,
-        subtract=a,
+        subtract=lambda: a,
         at_label=None,
     )
 

@@ -72,7 +72,7 @@ def _on_distribution(statistics: RowStatistics, share: Tensor, curve: Curve) -> 
     return RowTerms(
         loss=times(share, loss).sum(dim=1, dtype=torch.float64),
         scale=pull.sum(dim=1, dtype=torch.float64),
-        subtract=pull,
+        subtract=lambda: pull,
         at_label=None,
     )
 

@@ -80,6 +80,6 @@ class Transformation:
         return replace(
             terms,
             scale=terms.scale * self.scale,
-            subtract=None if subtract is None else subtract * self.scale,
+            subtract=None if subtract is None else lambda: subtract() * self.scale,
             at_label=None if at_label is None else at_label * self.scale,
         )

@@ -259,13 +259,14 @@ def test_terms_are_brought_back_to_the_given_logits(hard: bool) -> None:
     terms = RowTerms(
         loss=numbers,
         scale=numbers,
-        subtract=None if hard else torch.ones(2, 3),
+        subtract=None if hard else lambda: torch.ones(2, 3),
         at_label=-numbers if hard else None,
     )
     found = Transformation(scale=0.5).to_given(terms)
     assert torch.equal(found.loss, numbers)
     assert torch.equal(found.scale, numbers / 2)
-    changed = found.at_label if hard else found.subtract
+    assert hard or found.subtract is not None
+    changed = found.at_label if found.subtract is None else found.subtract()
     assert changed is not None
     assert torch.equal(changed, -numbers / 2 if hard else torch.full((2, 3), 0.5))
     assert Transformation(offsets=(0.0, 1.0)).to_given(terms) is terms

@@ -100,12 +100,16 @@ def _on_label(statistics: RowStatistics, log_p: Tensor, settings: BiTemperedSett
     # -(p-t) p^(t2-t1) at the label.
     pull = rest * _power(at_label, t2 - t1)
     drag_sum = drag.sum(dim=1)
-    slope = drag + escort * ((pull - drag_sum) / whole)[:, None]
     escort_label = _power(at_label, t2) / whole
+
+    def subtract() -> Tensor:
+        slope = drag + escort * ((pull - drag_sum) / whole)[:, None]
+        return -slope.to(statistics.logits.dtype)
+
     return RowTerms(
         loss=loss,
         scale=torch.zeros_like(loss),
-        subtract=-slope.to(statistics.logits.dtype),
+        subtract=subtract,
         at_label=-(pull * escort_rest / whole + escort_label * drag_sum),
     )
 
@@ -127,7 +131,7 @@ def _on_distribution(
     return RowTerms(
         loss=loss,
         scale=torch.zeros_like(loss),
-        subtract=(escort * mean - pull).to(statistics.logits.dtype),
+        subtract=lambda: (escort * mean - pull).to(statistics.logits.dtype),
         at_label=None,
         # p = t costs nothing, and leaves nothing but rounding.
         magnitude=(times(t, surprise + own) + (power_p + power_t) / (2 - t1)).sum(dim=1),

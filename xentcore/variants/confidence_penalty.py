@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy, times
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
@@ -42,10 +44,15 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
         terms, beta = cross_entropy(statistics, None), settings.beta
         if beta == 0:
             return terms
-        p, entropy = statistics.probabilities, statistics.entropy
-        log_p = statistics.shifted - statistics.log_partition[:, None].to(p.dtype)
-        # p = 0: p log p -> 0.
-        pull = beta * times(p, log_p + entropy[:, None].to(p.dtype))
+        entropy = statistics.entropy
+
+        def subtract() -> Tensor:
+            p = statistics.probabilities
+            log_p = statistics.shifted - statistics.log_partition[:, None].to(p.dtype)
+            # p = 0: p log p -> 0.
+            pull = beta * times(p, log_p + entropy[:, None].to(p.dtype))
+            return -pull if terms.subtract is None else terms.subtract() - pull
+
         at_label = terms.at_label
         if at_label is not None:
             doubt = entropy - statistics.pivot_surprise
@@ -53,7 +60,7 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
         return replace(
             terms,
             loss=terms.loss - beta * entropy,
-            subtract=-pull if terms.subtract is None else terms.subtract - pull,
+            subtract=subtract,
             at_label=at_label,
             magnitude=terms.loss + beta * entropy,
         )

@@ -83,6 +83,6 @@ def _on_distribution(
         loss=(alpha * forward.loss if alpha else 0.0)
         + beta * (g * p).sum(dim=1, dtype=torch.float64),
         scale=alpha * forward.scale,
-        subtract=alpha * targets - beta * pull,
+        subtract=lambda: alpha * targets - beta * pull,
         at_label=None,
     )
