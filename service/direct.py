@@ -34,6 +34,11 @@ class Direct(asyncio.BufferedProtocol):
         self._done: asyncio.Future[int] | None = None
         self._discard = False
 
+    @property
+    def filled(self) -> int:
+        """Bytes of the room last given that have been filled."""
+        return self._filled
+
     def begin(self, received: int) -> bytes:
         """Take over after ``received`` bytes; return those that came since."""
         http, cycle = self._http, self._http.cycle
@@ -53,16 +58,17 @@ class Direct(asyncio.BufferedProtocol):
         """
         transport = self._http.transport
         self._filled, self._kept = self._kept, 0
-        self._room = room[: self._filled + self._left]
-        if self._filled == len(self._room) or transport.is_closing():
+        room = room[: self._filled + self._left]
+        if self._filled == len(room) or transport.is_closing():
             return self._filled
+        self._room = room
         self._done = asyncio.get_running_loop().create_future()
         transport.resume_reading()
         try:
             return await self._done
         except asyncio.CancelledError:
             self._kept = self._filled
-            if not self._discard and not transport.is_closing():
+            if self._left and not self._discard and not transport.is_closing():
                 transport.pause_reading()  # nobody says where more of it goes
             raise
         finally:

@@ -141,6 +141,7 @@ class Exchange:
 
         def work(cancelled: Callable[[], bool]) -> Evaluated:
             clock = Clock()
+            torch.set_num_threads(self._settings.threads)
             plain = decoder(arrival.body(), limit=self._settings.body_bytes, cancelled=cancelled)
             if cancelled():
                 raise Cancelled("given up before the evaluation")

@@ -104,8 +104,17 @@ class Kernels:
             raise
         passes = await self._load() if code == 0 else None
         if passes is not None:
+            await self._take_over(passes)
+        elif self.state != "failed":  # and said so
+            self.state = "failed"
+            self._log.warning("kernels cannot be built", exit_code=code)
+
+    async def _take_over(self, passes: Passes) -> None:
+        """Serve with passes that are new; those that served so far go on where these fail."""
+        try:
             await self._warm_up(passes)
+        except Exception as error:  # noqa: BLE001  (whatever compiled code raises)
+            self.state = "failed"
+            self._log.warning("kernels do not work", error=str(error))
+        else:
             self._serve(passes)
-            return
-        self.state = "failed"
-        self._log.warning("kernels cannot be built", exit_code=code)

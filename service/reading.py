@@ -73,6 +73,7 @@ class Reading:
         """
         since_s = time.perf_counter()
         self._cancelled = cancelled
+        torch.set_num_threads(self._threads)
         self._stream.finish()  # type: ignore[union-attr]
         answer = self._asking.answer()  # type: ignore[union-attr]
         self._spent_s += time.perf_counter() - since_s

@@ -21,6 +21,8 @@ _SMALLEST: Final = 1 << 17
 _LARGEST: Final = 1 << 24
 _KEPT: Final = 4
 _FREE: Final = threading.local()
+# What a thread was lent may be given back on another one, and while it takes (a collection).
+_LOCK: Final = threading.RLock()
 
 
 class Lease:
@@ -64,16 +66,18 @@ def _free() -> list[Tensor]:
 
 
 def _take(free: list[Tensor], like: Tensor) -> Tensor:
-    for place, memory in enumerate(free):
-        if len(memory) >= like.nbytes:
-            return free.pop(place)
+    with _LOCK:
+        for place, memory in enumerate(free):
+            if len(memory) >= like.nbytes:
+                return free.pop(place)
     return empty_on_host((like.nbytes,), torch.uint8)
 
 
 def _give(free: list[Tensor], memory: Tensor) -> None:
-    free.append(memory)
-    if len(free) > _KEPT:
-        free.pop(min(range(len(free)), key=lambda place: len(free[place])))
+    with _LOCK:
+        free.append(memory)
+        if len(free) > _KEPT:
+            free.pop(min(range(len(free)), key=lambda place: len(free[place])))
 
 
 def _shaped(memory: Tensor, like: Tensor) -> Tensor:

@@ -123,6 +123,6 @@ class Arrival:
             while self.size < size and not self.is_complete:
                 if self._failed:
                     raise Cancelled("the body will not be complete")
-                seen = self.size
-                if not self._news.wait(STALL_S) and self.size == seen:
+                seen = self._incoming.progress
+                if not self._news.wait(STALL_S) and self._incoming.progress == seen:
                     raise Stalled

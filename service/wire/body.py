@@ -16,6 +16,11 @@ CONTENT_LENGTH: Final = "content-length"
 class Direct(Protocol):
     """A way around messages for the rest of a body of known length; see :mod:`service.direct`."""
 
+    @property
+    def filled(self) -> int:
+        """Bytes of the room last given that have been filled."""
+        ...
+
     def begin(self, received: int) -> bytes:
         """Begin after ``received`` bytes; return those that came since."""
 
@@ -129,6 +134,11 @@ class Incoming:
         self._count(received)
         if received < wanted:
             raise _gone()
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Changes whenever bytes come, also before they are counted."""
+        return self.size, 0 if self._direct is None else self._direct.filled
 
     def end(self) -> None:
         """Receive no more of the body; what still comes of it is thrown away."""

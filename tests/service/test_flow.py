@@ -47,6 +47,10 @@ class Straight:
         self._body = body
         self.ended = False
 
+    @property
+    def filled(self) -> int:
+        return 0
+
     def begin(self, received: int) -> bytes:
         since, self._body = self._body[received : received + 5], self._body[received + 5 :]
         return since

@@ -532,3 +532,32 @@ def test_logits_that_require_a_gradient_are_evaluated_outside_of_their_graph() -
     assert same(found, expected)
     assert found.gradient is not None
     assert not found.gradient.requires_grad
+
+
+# --- gradients that are written while the rows are read -------------------------------------------
+
+
+def test_who_asks_again_is_given_a_gradient_of_his_own() -> None:
+    evaluation = Evaluation.of(LOGITS, LABELS, SPARSE, outputs={"gradient"})
+    (first,), (second,) = evaluation.result(), evaluation.result()
+    assert first.gradient is not None
+    assert second.gradient is not None
+    assert torch.equal(first.gradient, second.gradient)
+    first.gradient.zero_()
+    assert second.gradient.any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
+def test_a_gradient_whose_divisor_was_not_foreseen_is_made_anew(bad: float, reduction: str) -> None:
+    logits = LOGITS.clone()
+    logits[4] = bad
+    options = Options(reduction=reduction)  # type: ignore[arg-type]
+    (found,) = evaluate(logits, LABELS, SPARSE, outputs={"gradient"}, options=options)
+    expected = Evaluation(SPARSE, outputs={"gradient"}, options=options)
+    expected.update(logits, LABELS)
+    assert found.gradient is not None
+    theirs = expected.result()[0].gradient
+    assert theirs is not None
+    assert torch.equal(found.gradient, theirs)
+    assert not found.gradient[4].any()
