@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -78,12 +78,7 @@ class Asking:
                 payload.labels,
                 asked.specs,
                 sample_weights=payload.sample_weights,
-                outputs=set(asked.document.outputs),
-                options=asked.options,
-                device=self._device,
-                compare=self._question.compares,
-                cancelled=self._cancelled,
-                passes=self._passes,
+                **self._keywords(asked),
             )
         return self._kept(asked)
 
@@ -97,15 +92,7 @@ class Asking:
         with self._evaluating():
             asked = self._read(payload)
             _refuse_counting(asked)
-            self._evaluation = Evaluation(
-                asked.specs,
-                outputs=set(asked.document.outputs),
-                options=asked.options,
-                device=self._device,
-                compare=self._question.compares,
-                cancelled=self._cancelled,
-                passes=self._passes,
-            )
+            self._evaluation = Evaluation(asked.specs, **self._keywords(asked))
         self._empty = Part(
             torch.empty_like(payload.logits, device="cpu"),
             torch.empty_like(payload.labels, device="cpu"),
@@ -157,6 +144,17 @@ class Asking:
     def _read(self, payload: Payload) -> Asked:
         self._asked = self._question.read(payload, per_class_limit=self._per_class_limit)
         return self._asked
+
+    def _keywords(self, asked: Asked) -> dict[str, Any]:
+        """Return what an evaluation is told whatever is known of its batch."""
+        return {
+            "outputs": set(asked.document.outputs),
+            "options": asked.options,
+            "device": self._device,
+            "compare": self._question.compares,
+            "cancelled": self._cancelled,
+            "passes": self._passes,
+        }
 
     def _flush(self) -> None:
         """Evaluate the parts that were few rows each as one."""

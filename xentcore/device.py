@@ -1,9 +1,5 @@
 """Where blocks are computed, how large they are, and how they get there."""
 
-import math
-import mmap
-from collections.abc import Sequence
-from contextlib import suppress
 from re import fullmatch
 from typing import Final
 
@@ -16,8 +12,6 @@ from xentcore.errors import DeviceUnavailable
 CPU_BLOCK_ROWS: Final = 1 << 16
 # Rows of few classes are worked on side by side, so many at once.
 VECTOR_ROWS: Final = 16
-# From here on memory is asked for in large pages.
-LARGE_BYTES: Final = 1 << 22
 # On a GPU a block of this many elements hides the launches; more would only cost memory.
 CUDA_BLOCK_ELEMENTS: Final = 1 << 25
 # A block of the widest evaluation holds about this many bytes of temporaries per element.
@@ -71,21 +65,3 @@ def to_device(block: Tensor, device: torch.device) -> Tensor:
         return block.to(device)
     # pin_memory takes from PyTorch's cache of pinned buffers, which waits for the copies from them.
     return block.contiguous().pin_memory().to(device, non_blocking=True)  # pragma: no cover  (CUDA)
-
-
-def empty_on_host(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return a CPU tensor of any contents.
-
-    The first touch of fresh memory costs more than all arithmetic on it: in pages of 4 KiB it was
-    measured to take five times as long as in large ones, which Linux gives if they are asked for.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    if size < LARGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(shape, dtype=dtype)
-    try:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError:
-        return torch.empty(shape, dtype=dtype)  # whose error everybody expects
-    with suppress(OSError):  # a kernel without large pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype).view(shape)

@@ -13,7 +13,7 @@ from xentcore.chunk import Chunk, check_weights
 from xentcore.comparison import Compared
 from xentcore.constants import Constants
 from xentcore.contrast import Contrast
-from xentcore.device import block_rows, empty_on_host
+from xentcore.device import block_rows
 from xentcore.diagnostics import Evidence
 from xentcore.errors import (
     Cancelled,
@@ -33,6 +33,7 @@ from xentcore.labels import (
     readable,
 )
 from xentcore.layout import Block, Layout
+from xentcore.memory import empty_on_host
 from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
 from xentcore.passes import EAGER, Passes
 from xentcore.registry import find_variant
@@ -163,7 +164,9 @@ class Evaluation:
         options = options or Options()
         counts = None
         if _need_counts(specs):
-            counts = _class_counts(logits, labels, options)
+            layout, readably = Layout.of(logits.shape, options.class_axis), readable(labels)
+            kind = _kind_of(readably, layout, options)
+            counts = _class_counts(readably, kind, layout, options)
         evaluation = cls(
             specs,
             outputs=outputs,
@@ -370,10 +373,7 @@ class Evaluation:
                 f"logits have {layout.classes} classes, and {self.seen.classes} were expected",
                 pointer="/logits",
             )
-        check_shapes(labels, layout, options.label_kind)
-        kind = options.label_kind
-        if kind == "auto":
-            kind = decide_kind(labels, layout, options.ignore_index)
+        kind = _kind_of(labels, layout, options)
         if layout.rows:
             kind = self._joined(kind)
             for place, spec in enumerate(self.inquiry.specs):
@@ -583,12 +583,12 @@ def evaluation_of(  # noqa: PLR0913  (Evaluation's keywords)
     options = options or Options()
     layout = Layout.of(shape, options.class_axis)
     labels = readable(labels)
-    check_shapes(labels, layout, options.label_kind)
+    kind = _kind_of(labels, layout, options)
     if sample_weights is not None:
         check_weights(sample_weights, layout)
     counts = None
     if _need_counts(specs):
-        counts = _class_counts(torch.empty(shape, device="meta"), labels, options)
+        counts = _class_counts(labels, kind, layout, options)
     evaluation = Evaluation(
         specs,
         outputs=outputs,
@@ -599,8 +599,8 @@ def evaluation_of(  # noqa: PLR0913  (Evaluation's keywords)
         cancelled=cancelled,
         passes=passes,
     )
-    if layout.rows and options.label_kind == "auto":
-        evaluation.seen.kind = decide_kind(labels, layout, options.ignore_index)
+    if layout.rows:
+        evaluation.seen.kind = kind
     return evaluation
 
 
@@ -613,13 +613,15 @@ def _need_counts(specs: Sequence[Spec]) -> bool:
     return needed
 
 
-def _class_counts(logits: Tensor, labels: Tensor, options: Options) -> list[int]:
-    layout = Layout.of(logits.shape, options.class_axis)
-    labels = readable(labels)
+def _kind_of(labels: Tensor, layout: Layout, options: Options) -> LabelKind:
+    """Return the kind of labels, which must fit the layout: as stated, or as they tell."""
     check_shapes(labels, layout, options.label_kind)
-    kind = options.label_kind
-    if kind == "auto":
-        kind = decide_kind(labels, layout, options.ignore_index)
+    if options.label_kind != "auto":
+        return options.label_kind
+    return decide_kind(labels, layout, options.ignore_index)
+
+
+def _class_counts(labels: Tensor, kind: LabelKind, layout: Layout, options: Options) -> list[int]:
     reader = LabelReader(kind, layout, options, dtype=torch.float64, readings={"classes"})
     rows = block_rows(layout.classes, CPU, elements=EAGER.block_elements)
     return count_classes(labels, reader, layout, rows)

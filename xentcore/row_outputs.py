@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from xentcore.device import empty_on_host
+from xentcore.memory import empty_on_host
 from xentcore.row_statistics import RowStatistics
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
-from xentcore.room import lend
+from xentcore.memory import lend
 
 Scope = Literal["rows", "columns", "everything"]
 """What will be asked about rows: numbers of each, also sums over rows or gradients, also ranks."""
@@ -74,24 +74,20 @@ class RowStatistics:
         """What u = z - anchor is measured from: max z; 0 in rows of -inf alone, (rows,)."""
         return self.maximum if self.blank is None else anchored(self.maximum)
 
-    @cached_property
-    def _surveyed(self) -> tuple[Tensor, ...] | None:
-        """What the survey tells, where the pivot is the label and all of it will be asked."""
-        if self.scope != "everything" or self.targets is not None:
-            return None
-        if self.swept is not None:
-            return self.swept.measured
-        return self.constants.passes.survey(*self._rows, self._room)
+    @property
+    def _is_surveyed(self) -> bool:
+        """Whether one pass tells all: everything will be asked, and the pivot is the label."""
+        return self.scope == "everything" and self.targets is None
 
     @cached_property
     def _measured(self) -> tuple[Tensor, ...]:
-        if self._surveyed is not None:
-            return self._surveyed
         if self.swept is not None:
             return self.swept.measured
+        passes = self.constants.passes
         if self.scope == "rows":
-            return self.constants.passes.measure(*self._rows)
-        return self.constants.passes.measure_keeping(*self._rows, self._room)
+            return passes.measure(*self._rows)
+        measure = passes.survey if self._is_surveyed else passes.measure_keeping
+        return measure(*self._rows, self._room)
 
     @cached_property
     def _room(self) -> Tensor:
@@ -199,8 +195,10 @@ class RowStatistics:
     def entropy(self) -> Tensor:
         """-sum p log p in nats, (rows,). Every term has one sign: nothing cancels."""
         pivot_part = times(self.pivot_exp, self.pivot_shifted)
-        surveyed = self._surveyed
-        spread = self.constants.passes.spread(*self._rows) if surveyed is None else surveyed[4]
+        if self._is_surveyed:
+            spread = self._measured[4]
+        else:
+            spread = self.constants.passes.spread(*self._rows)
         return self.log_partition - (spread + pivot_part) / self.partition
 
     @cached_property
@@ -219,8 +217,8 @@ class RowStatistics:
 
     @cached_property
     def _ranking(self) -> tuple[Tensor, Tensor, Tensor]:
-        if self._surveyed is not None:
-            return self.pivot_shifted, *self._surveyed[5:]  # type: ignore[return-value]
+        if self._is_surveyed:
+            return self.pivot_shifted, *self._measured[5:]  # type: ignore[return-value]
         places = self.constants.places(self.classes)
         return self.constants.passes.ranking(self.logits, self.anchor, self.label, places)
 

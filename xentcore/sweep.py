@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
-from xentcore.room import Lease, lend
+from xentcore.memory import Lease, lend
 from xentcore.row_statistics import Scope, Swept, anchored
 
 

@@ -14,8 +14,8 @@ from xentcore.device import VECTOR_ROWS
 from xentcore.kernels.cache import default_root, folder
 from xentcore.kernels.catalogue import DTYPES, PER_CLASS, SHORT, kernels
 from xentcore.kernels.library import Library
+from xentcore.memory import lend, lent
 from xentcore.passes import Passes
-from xentcore.room import lend, lent
 
 Pass = Callable[..., Any]
 Key = tuple[str, torch.dtype, bool]
@@ -43,8 +43,8 @@ def load_passes(root: Path | None = None) -> Passes | None:
 
     return Passes(
         name="compiled",
-        # Measured: these passes write no matrices, so that more rows cost no memory; starting their
-        # threads costs as much as a tenth of a megabyte of rows.
+        # Measured: the one matrix they write, exp u, is read again while it is in the cache; fewer
+        # elements would not be worth starting the threads.
         block_elements=1 << 20,
         strip_elements=1 << 19,
         sweep_elements=1 << 22,

@@ -2,38 +2,38 @@
 
 import gc
 import mmap
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 import torch
 
-from xentcore.device import LARGE_BYTES, empty_on_host
-from xentcore.room import Lease, lend, lent
+from xentcore.memory import LARGE_BYTES, Lease, empty_on_host, lend, lent
 
+T = TypeVar("T")
 LIKE = torch.empty(300, 500)
 
 
-def in_a_thread(work: object) -> None:
-    thread = threading.Thread(target=work)  # type: ignore[arg-type]
-    thread.start()
-    thread.join()
+def in_a_thread(work: Callable[[], T]) -> T:
+    """Return what comes of work on a thread of its own: nothing was lent to it before."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def test_memory_is_used_again_once_its_owner_is_gone() -> None:
-    def work() -> None:
+    def work() -> tuple[list[int], int]:
         lease = Lease()
-        first = lend(lease, LIKE).data_ptr()
-        assert lend(lease, LIKE).data_ptr() != first
+        there = [lend(lease, LIKE).data_ptr() for _ in range(2)]
         del lease
         gc.collect()
         with lent(LIKE[:200]) as smaller:
             assert smaller.shape == (200, 500)
-            found.append(smaller.data_ptr())
-        found.append(first)
+            return there, smaller.data_ptr()
 
-    found: list[int] = []
-    in_a_thread(work)
-    assert len(found) == 2
+    there, again = in_a_thread(work)
+    assert there[0] != there[1]
+    assert again in there
 
 
 def test_strides_and_dtype_are_those_asked_for() -> None:
@@ -46,7 +46,7 @@ def test_strides_and_dtype_are_those_asked_for() -> None:
 
 
 def test_a_crowd_of_small_ones_does_not_keep_a_large_one_out() -> None:
-    def work() -> None:
+    def work() -> bool:
         leases = [Lease() for _ in range(9)]
         for lease in leases:
             lend(lease, torch.empty(1 << 16))
@@ -56,11 +56,9 @@ def test_a_crowd_of_small_ones_does_not_keep_a_large_one_out() -> None:
         del lease, large
         gc.collect()
         with lent(LIKE) as found:
-            same.append(found.data_ptr() == first)
+            return found.data_ptr() == first
 
-    same: list[bool] = []
-    in_a_thread(work)
-    assert same == [True]
+    assert in_a_thread(work)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64])
