@@ -146,7 +146,8 @@ class Inquiry:
     def _scope(self) -> Scope:
         if "row_statistics" in self.outputs:
             return "everything"
-        return "columns" if {"per_class", "gradient"} & self.outputs else "rows"
+        # To compare gradients takes exp u too: what is kept need not be computed again.
+        return "columns" if self.compare or {"per_class", "gradient"} & self.outputs else "rows"
 
     @cached_property
     def _first_alike(self) -> tuple[int, ...]:
