@@ -143,6 +143,7 @@ class ArrowStream:
                 document,
                 torch.empty(0, columns.classes, dtype=columns.logits.dtype, device="meta"),
                 torch.empty(0, *columns.label.each, dtype=columns.label.dtype, device="meta"),
+                unknown=True,
                 named=columns.ids,
             )
         )

@@ -43,7 +43,8 @@ class Payload:
     """One decoded request: the tensors, and the rest of the document as plain values.
 
     ``await_rows`` returns once the logits' rows below a number are in memory; all else is.
-    ``labels`` are ``None`` where they come later, ``named`` says that rows come with their names.
+    ``labels`` are ``None`` where they come later. Of a batch of which no row is known ``unknown``
+    is true, and ``named`` says whether its rows will come with their names.
     """
 
     document: Mapping[str, object]
@@ -52,14 +53,27 @@ class Payload:
     sample_weights: Tensor | None = None
     class_weights: Tensor | None = None
     await_rows: Callable[[int], None] = all_there
+    unknown: bool = False
     named: bool = False
 
 
-def required(document: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the tensors that a request must have: labels too, unless they are to come later."""
+@dataclass(frozen=True, slots=True)
+class LabelsPayload:
+    """One decoded request of labels that come without their logits."""
+
+    document: Mapping[str, object]
+    labels: Tensor
+
+
+def awaits_labels(document: Mapping[str, object]) -> bool:
+    """Tell whether a request says that labels come later."""
     track = document.get("track")
-    pending = isinstance(track, Mapping) and track.get("pending") is True
-    return ("logits",) if pending else ("logits", "labels")
+    return isinstance(track, Mapping) and track.get("pending") is True
+
+
+def required(document: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the tensors that a request must have: labels too, unless they come later."""
+    return ("logits",) if awaits_labels(document) else ("logits", "labels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""From an answered request to its rows in the history, before the answer is sent."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+from service.evaluated import Unrecorded
+from service.history.recorder import BatchConflict, Entry, Kept, Recorder
+from service.history.times import SECOND
+from service.history.track import SchemaRef, identity
+from service.metrics import Metrics
+from service.recording import Draft, check_declared
+from service.schema.track import Track
+
+
+class Tracking:
+    """Records what was evaluated.
+
+    Args:
+        recorder: writes it.
+        metrics: counts it.
+        pending_s: how long logits wait for their labels where the request does not say.
+    """
+
+    def __init__(self, recorder: Recorder, *, metrics: Metrics, pending_s: float) -> None:
+        self._recorder = recorder
+        self._metrics = metrics
+        self._pending_s = pending_s
+
+    async def record(
+        self, unrecorded: Unrecorded, *, path: str, media_type: str
+    ) -> list[Mapping[str, object]]:
+        """Record a batch; once this returns, it stays. Return what is told of each of its results.
+
+        Args:
+            unrecorded: the batch.
+            path: where it was posted.
+            media_type: what it was posted as.
+
+        Raises:
+            InvalidDocument: a label schema that has another number of classes.
+            ServiceError: as :meth:`Recorder.record` does.
+        """
+        track = unrecorded.recording.track
+        kept = None
+        if unrecorded.body is not None:
+            kept = Kept(self._expires_at(track), path, media_type, unrecorded.body)
+        entries: dict[bytes, Entry] = {}
+        names = []
+        for draft in unrecorded.recording.drafts:
+            key = replace(draft.key, label_schema=await self._declared(draft))
+            # Two of a comparison may be the same variant with the same settings: one batch.
+            names.append(identity(key, track.batch_id))
+            entries[names[-1]] = Entry(
+                key, track.batch_id, track.event_time, unrecorded.digest, draft.sums, kept
+            )
+        try:
+            outcomes = await self._recorder.record(list(entries.values()))
+        except BatchConflict:
+            self._metrics.tracked.labels("conflict").inc()
+            raise
+        for outcome in outcomes:
+            self._metrics.tracked.labels(outcome.status).inc()
+        marks = dict(zip(entries, map(asdict, outcomes), strict=True))
+        return [marks[name] for name in names]
+
+    async def _declared(self, draft: Draft) -> SchemaRef:
+        """Return the label schema with its classes' names; one without was declared before."""
+        schema = draft.key.label_schema
+        if schema.classes is not None:
+            return schema
+        names = await self._recorder.classes_of(draft.key.project, schema.name)
+        check_declared(schema.name, names, draft.classes)
+        return SchemaRef(schema.name, tuple(names))
+
+    def _expires_at(self, track: Track) -> int:
+        if track.expires_at is not None:
+            return track.expires_at
+        return int((time.time() + self._pending_s) * SECOND)
