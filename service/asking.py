@@ -12,8 +12,8 @@ from torch import Tensor
 
 from service.errors import invalid
 from service.history.replicates import Hashes, hash_ids
-from service.recording import Names, check_ids
 from service.questions import Answer, Asked, Question, answered, ask
+from service.recording import Names, check_ids
 from service.wire.payload import Payload
 from service.wire.stream import Part
 from xentcore import (

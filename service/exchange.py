@@ -21,15 +21,15 @@ from service.questions import Question, ask
 from service.reading import Reading
 from service.settings import Settings
 from service.telemetry import notes_of
+from service.terms import limits_of, terms_of
 from service.threads import paced
 from service.tracking import Tracking
 from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
 from service.wire.encodings import Decoder, decoder_for, identity
 from service.wire.formats import Format, Source, answer_format, request_format
-from service.wire.payload import Body, Limits, all_there
+from service.wire.payload import Body, all_there
 from service.wire.piece import Piece
-from service.wire.stream import Terms
 from xentcore import Cancelled
 
 SMALL_BYTES: Final = 1 << 16
@@ -38,7 +38,7 @@ SMALL_BYTES: Final = 1 << 16
 class Exchange:
     """Answers evaluation requests."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the parts that it joins)
         self,
         settings: Settings,
         *,
@@ -56,12 +56,7 @@ class Exchange:
         self._metrics = metrics
         self._tracking = tracking
         self._device = device
-        self._limits = Limits(
-            rows=settings.rows,
-            classes=settings.classes,
-            elements=settings.elements,
-            document_entries=settings.document_entries,
-        )
+        self._limits = limits_of(settings)
 
     async def answer(self, request: Request, question: Question) -> Response:
         """Return the answer to one question. Raises whatever :mod:`service.problems` knows."""
@@ -120,25 +115,15 @@ class Exchange:
         source, target = formats
         if source.stream is None:
             raise AssertionError("asked of media types that come in pieces only")
-        settings = self._settings
-        terms = Terms(
-            limits=self._limits,
-            fields=question.model.model_fields,
-            length=length,
-            body_bytes=settings.body_bytes,
-            message_bytes=settings.message_bytes,
-            spool_bytes=settings.spool_bytes,
-            folder=settings.data_dir,
-        )
         return Reading(
             source.stream,
-            terms,
+            terms_of(self._settings, question, length),
             question=question,
             target=target,
             device=self._device,
             passes=self._kernels.passes,
-            threads=settings.threads,
-            pending_bytes=settings.pending_bytes,
+            threads=self._settings.threads,
+            pending_bytes=self._settings.pending_bytes,
         )
 
     def _flow(self, incoming: Incoming, reading: Reading, permit: Permit) -> Flow[Evaluated]:

@@ -116,9 +116,7 @@ def of_some(
     return Labels(values, given)
 
 
-def _places(
-    names: Sequence[str | int], ids: Sequence[str | int]
-) -> tuple[list[int], list[int]]:
+def _places(names: Sequence[str | int], ids: Sequence[str | int]) -> tuple[list[int], list[int]]:
     """Return the rows that are named, and for each the place of its name."""
     named = {str(name): place for place, name in enumerate(names)}
     if len(named) != len(names):

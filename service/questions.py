@@ -222,6 +222,7 @@ def ask(
 def record_again(
     question: Question,
     payload: Payload,
+    asked: Asked,
     *,
     device: torch.device,
     passes: Passes,
@@ -233,7 +234,6 @@ def record_again(
         InvalidDocument, XentError: as :func:`ask` does.
     """
     try:
-        asked = question.read(payload, per_class_limit=None)
         evaluation = Evaluation.of(
             payload.logits,
             asked.labels(payload),
@@ -268,7 +268,6 @@ def answered(
         names: of the rows, where they came with them.
         cancelled: asked now and then; once it returns true, ``Cancelled`` is raised.
     """
-
     document = asked.document
     if names is not None:
         document = document.model_copy(update={"sample_ids": names.listed})
@@ -283,7 +282,8 @@ def _asked(
     specs: tuple[Spec, ...], document: Document, payload: Payload, per_class_limit: int | None
 ) -> Asked:
     options = document.options(per_class_limit=per_class_limit)
-    record = record_asked(document, named=payload.named)
+    coming = payload.coming
+    record = record_asked(document, named=coming is not None and coming.named)
     if record is not None:
         options = replace(options, hardest=max(options.hardest, HARDEST))
     return Asked(specs, options, document, record)
@@ -345,8 +345,9 @@ def _class_weights(payload: Payload) -> list[float] | None:
 def _check_names(document: Document, payload: Payload) -> None:
     """Check that names and ids are as many as what they name, and what is tracked."""
     rows, classes = extent(payload.logits.shape, document.class_axis)
-    check_track(document, classes=classes, named=payload.named)
-    if not payload.unknown:
+    coming = payload.coming
+    check_track(document, classes=classes, named=coming is not None and coming.named)
+    if coming is None:
         check_ids(document, rows)
     faults = [
         Fault(f"/{field}", f"has {len(names)} entries for {count} {what}: give one each")

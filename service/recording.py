@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from service.errors import Fault, InvalidDocument, invalid
 from service.history import times
 from service.history.replicates import Hashes, Units, hash_ids
-from service.history.sums import Sums
 from service.history.summing import Source, sums_of
+from service.history.sums import Sums
 from service.history.track import SchemaRef, SeriesKey
 from service.schema.document import Document
 from service.schema.track import LabelSchema, Track
@@ -79,7 +78,7 @@ def check_track(document: Document, *, classes: int, named: bool) -> None:
     if track.pending and document.ignore_index is None:
         message = "marks the rows that wait for labels: leave it out for -100"
         faults.append(Fault("/ignore_index", message))
-    if track.expires_at is not None and not (track.pending and track.expires_at > _now_us()):
+    if track.expires_at is not None and not (track.pending and track.expires_at > times.now()):
         message = "is of logits that wait for labels (pending), and in the future"
         faults.append(Fault("/track/expires_at", message))
     schema = track.label_schema
@@ -107,10 +106,6 @@ def check_ids(document: Document, rows: int) -> None:
     ]
     if faults:
         raise InvalidDocument(faults)
-
-
-def _now_us() -> int:
-    return times.to_us(datetime.now(UTC))
 
 
 def _count(names: Sequence[str], classes: int) -> str:
@@ -147,7 +142,6 @@ def recording_of(
         cancelled: asked now and then; once it returns true, ``Cancelled`` is raised.
 
     Raises:
-        InvalidDocument: sums above the largest number.
         Cancelled: ``cancelled`` returned true.
     """
     track = document.track
@@ -158,22 +152,28 @@ def recording_of(
         if cancelled():
             raise Cancelled("given up after the evaluation")
 
-    names = names or _names(document, track)
+    names = names or _names(document)
     clusters = None if track.cluster_ids is None else hash_ids(track.cluster_ids)
     units = Units.of(None if names is None else names.hashes, clusters)
-    source = Source(track.batch_id, track.event_time, names and names.listed, units)
+    source = Source(
+        track.batch_id, track.event_time, None if names is None else names.listed, units
+    )
     recorded = evaluation.recorded()
     drafts = [
         Draft(_key(each, document, track), each.classes, sums)
         for each, sums in zip(recorded, sums_of(recorded, source, proceed=proceed), strict=True)
     ]
-    if not all(draft.sums.is_finite() for draft in drafts):
-        raise invalid("/track", "a sum is above the largest number: it cannot be kept")
     return Recording(track, drafts)
 
 
-def _names(document: Document, track: Track) -> Names | None:
-    ids = document.sample_ids if track.sample_ids is None else track.sample_ids
+def names_of(document: Document) -> Sequence[str | int] | None:
+    """Return what the document of a tracked request calls its rows."""
+    track = document.track
+    return document.sample_ids if track is None or track.sample_ids is None else track.sample_ids
+
+
+def _names(document: Document) -> Names | None:
+    ids = names_of(document)
     return None if ids is None else Names(ids, hash_ids(ids))
 
 

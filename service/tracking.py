@@ -1,12 +1,13 @@
 """From an answered request to its rows in the history, before the answer is sent."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
+from service.errors import BatchConflict
 from service.evaluated import Unrecorded
-from service.history.recorder import BatchConflict, Entry, Kept, Recorder
-from service.history.times import SECOND
+from service.history import times
+from service.history.entries import Entry, Kept
+from service.history.recorder import Recorder
 from service.history.track import SchemaRef, identity
 from service.metrics import Metrics
 from service.recording import Draft, check_declared
@@ -76,4 +77,4 @@ class Tracking:
     def _expires_at(self, track: Track) -> int:
         if track.expires_at is not None:
             return track.expires_at
-        return int((time.time() + self._pending_s) * SECOND)
+        return times.now() + int(self._pending_s * times.SECOND)

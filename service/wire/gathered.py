@@ -16,7 +16,7 @@ class Gathering:
         self._payload: Payload | None = None
         self._parts: list[Part] = []
 
-    def known(self, payload: Payload) -> bool:
+    def known(self, payload: Payload) -> bool:  # noqa: ARG002  (the protocol's)
         """Take a batch of which all but the logits is there."""
         raise AssertionError("formats whose logits come last are decoded as a whole")
 
@@ -38,7 +38,7 @@ class Gathering:
         payload, parts = self._payload, self._parts
         if payload is None:
             raise AssertionError("asked for once the stream is read")
-        if not payload.unknown:
+        if payload.coming is None:
             return payload
         names = [part.sample_ids for part in parts if part.sample_ids is not None]
         weights = [part.sample_weights for part in parts if part.sample_weights is not None]
@@ -46,7 +46,7 @@ class Gathering:
         labels = torch.empty_like(payload.labels, device="cpu")  # type: ignore[arg-type]  # columns
         return Payload(
             {**payload.document, "sample_ids": list(chain.from_iterable(names))}
-            if payload.named
+            if payload.coming.named
             else payload.document,
             torch.cat([logits, *(part.logits for part in parts)]),
             torch.cat([labels, *(part.labels for part in parts)]),

@@ -43,8 +43,8 @@ class Payload:
     """One decoded request: the tensors, and the rest of the document as plain values.
 
     ``await_rows`` returns once the logits' rows below a number are in memory; all else is.
-    ``labels`` are ``None`` where they come later. Of a batch of which no row is known ``unknown``
-    is true, and ``named`` says whether its rows will come with their names.
+    ``labels`` are ``None`` where they come later. ``coming`` says what rows come with of which none
+    is known yet; it is ``None`` where they are there.
     """
 
     document: Mapping[str, object]
@@ -53,8 +53,32 @@ class Payload:
     sample_weights: Tensor | None = None
     class_weights: Tensor | None = None
     await_rows: Callable[[int], None] = all_there
-    unknown: bool = False
-    named: bool = False
+    coming: "Coming | None" = None
+
+    @classmethod
+    def of(
+        cls,
+        document: Mapping[str, object],
+        tensors: Mapping[str, Tensor],
+        *,
+        await_rows: Callable[[int], None],
+    ) -> "Payload":
+        """Return a request whose tensors have their names."""
+        return cls(
+            document,
+            tensors["logits"],
+            tensors.get("labels"),
+            tensors.get("sample_weights"),
+            tensors.get("class_weights"),
+            await_rows,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Rows of which none is known. ``named`` says whether they will have their names with them."""
+
+    named: bool
 
 
 @dataclass(frozen=True, slots=True)

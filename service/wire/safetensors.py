@@ -76,8 +76,7 @@ def decode(
         if early:
             arrived(start + logits.begin + _bytes_of_rows(header, rows))
 
-    labels = tensors.pop("labels", None)
-    return Payload(header.document, labels=labels, await_rows=await_rows, **tensors)
+    return Payload.of(header.document, tensors, await_rows=await_rows)
 
 
 def decode_labels(body: Body, limits: Limits, fields: Collection[str]) -> LabelsPayload:
