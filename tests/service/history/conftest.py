@@ -53,7 +53,7 @@ def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeUrl
                 folder.mkdir()
                 return _migrated(sqlite_url(folder)) if tables else sqlite_url(folder)
             server: Postgres = request.getfixturevalue("postgres")
-            return made.enter_context(_created(server, TEMPLATE if tables else "template0"))
+            return made.enter_context(created(server, TEMPLATE if tables else "template0"))
 
         yield make
 
@@ -97,7 +97,8 @@ def _migrated(url: str) -> str:
 
 
 @contextmanager
-def _created(server: Postgres, template: str) -> Iterator[str]:
+def created(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
+    """Return the address of a database that goes with the block."""
     name = f"history_{next(_numbers)}"
     server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield server.url(name)

@@ -229,7 +229,10 @@ async def test_minutes_become_dirty_and_the_project_newer(
     await recorder.record([entry(5, project="farm")])
     with database.reading() as connection:
         wanted = select(project.c.name, project.c.revision)
-        assert dict(connection.execute(wanted).tuples().all()) == {"zoo": 2, "farm": 1}
+        assert {row.name: row.revision for row in connection.execute(wanted)} == {
+            "zoo": 2,
+            "farm": 1,
+        }
 
 
 async def test_a_schema_is_declared_once_and_used_by_name(recorder: Recorder) -> None:
