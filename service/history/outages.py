@@ -36,14 +36,13 @@ def outages(*, writing: bool) -> Iterator[None]:
 
 def is_outage(error: BaseException | None, *, writing: bool) -> bool:
     """Tell whether the database is what fails, not what was asked of it."""
-    if isinstance(error, NoConnection):
-        return True
-    if not isinstance(error, SQLAlchemyError):
-        return False
-    if isinstance(error, DBAPIError) and _is_outage(error, writing=writing):
-        return True
-    # Undoing may fail because of what made it necessary.
-    return is_outage(error.__context__, writing=writing)
+    while error is not None:
+        if isinstance(error, NoConnection):
+            return True
+        if isinstance(error, DBAPIError) and _is_outage(error, writing=writing):
+            return True
+        error = error.__context__  # undoing may fail because of what made it necessary
+    return False
 
 
 def _is_outage(error: DBAPIError, *, writing: bool) -> bool:

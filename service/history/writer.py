@@ -171,18 +171,33 @@ class Writer:
         self._migrated = True
 
     def _commit(self, group: list[Job]) -> None:
+        error = self._attempted(group)
+        if error is None:
+            return
+        if len(group) == 1 or isinstance(error, HistoryUnavailable):
+            for job in group:
+                job.future.set_exception(error)
+            return
+        # An error of the database's own: what is left of the transaction is anybody's guess, so
+        # each goes into one of its own.
+        for job in group:
+            self._commit([job])
+
+    def _attempted(self, group: list[Job]) -> Exception | None:
         try:
-            self._answer(group, self._outcomes(group))
+            outcomes = self._outcomes(group)
         except HistoryUnavailable as error:
             self._note_outage(error)
-            _refuse(group, error)
+            return error
         except Exception as error:  # noqa: BLE001  (whoever waits raises it)
-            # The database's own error: what is left of the transaction is anybody's guess.
-            if len(group) == 1:
-                _refuse(group, error)
+            return error
+        self._note_answer()
+        for job, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                job.future.set_exception(outcome.error)
             else:
-                for job in group:
-                    self._commit([job])
+                job.future.set_result(outcome)
+        return None
 
     def _outcomes(self, group: list[Job]) -> list[object]:
         if not self._migrated:
@@ -194,15 +209,10 @@ class Writer:
         changes.committed()
         return outcomes
 
-    def _answer(self, group: list[Job], outcomes: list[object]) -> None:
+    def _note_answer(self) -> None:
         if not self._answers:
             self._log.info("history available")
             self._answers = True
-        for job, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Failure):
-                job.future.set_exception(outcome.error)
-            else:
-                job.future.set_result(outcome)
 
     def _note_outage(self, error: HistoryUnavailable) -> None:
         if self._answers:
@@ -219,8 +229,3 @@ def _attempt(changes: Changes, job: Job) -> object:
         raise
     except Exception as error:  # noqa: BLE001  (whoever waits raises it)
         return Failure(error)
-
-
-def _refuse(group: list[Job], error: Exception) -> None:
-    for job in group:
-        job.future.set_exception(error)
