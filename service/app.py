@@ -17,6 +17,7 @@ from service.errors import ServiceError
 from service.exchange import Exchange
 from service.history.database import Database, sqlite_url
 from service.history.recorder import Recorder, RecorderLimits
+from service.history.sweeper import Sweeper
 from service.kernels import Kernels
 from service.keys import Keys
 from service.labelling import Labelling
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     keys = Keys(settings.api_keys)
     database = Database(_database_url(settings))
     recorder = Recorder(database, _recorder_limits(settings), log=log)
+    sweeper = Sweeper(database, recorder, days=settings.retention_days, log=log)
     counted.watch_recorder(lambda: recorder.waiting)
     tracking = Tracking(recorder, metrics=counted, pending_s=3600 * settings.pending_hours)
     exchange = Exchange(
@@ -95,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await kernels.take()
         await asyncio.gather(engine.start(), recorder.start())
+        sweeper.start()
         kernels.begin_building()
         # What is there now stays: a collection that looked through all of PyTorch's modules again
         # would stop an evaluation for a tenth of a second.
@@ -103,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await kernels.stop()
         engine.stop()
+        await sweeper.stop()
         await recorder.stop()
         database.close()
 

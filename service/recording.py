@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from service.errors import Fault, InvalidDocument, invalid
+from service.errors import Fault, InvalidDocument
 from service.history import times
 from service.history.replicates import Hashes, Units, hash_ids
 from service.history.summing import Source, sums_of
@@ -110,20 +110,6 @@ def check_ids(document: Document, rows: int) -> None:
 
 def _count(names: Sequence[str], classes: int) -> str:
     return f"has {len(names)} entries for {classes} classes: give one each"
-
-
-def check_declared(schema: str, names: Sequence[str], classes: int) -> None:
-    """Check a label schema that was declared before against the batch.
-
-    Raises:
-        InvalidDocument: it has another number of classes.
-    """
-    if len(names) != classes:
-        message = (
-            f"{schema} was declared with {len(names)} classes, and the batch has {classes}: "
-            "declare it again, or under another name"
-        )
-        raise invalid("/track/label_schema", message)
 
 
 def recording_of(

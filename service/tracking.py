@@ -1,16 +1,15 @@
 """From an answered request to its rows in the history, before the answer is sent."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from service.errors import BatchConflict
 from service.evaluated import Unrecorded
 from service.history import times
 from service.history.entries import Entry, Kept
 from service.history.recorder import Recorder
-from service.history.track import SchemaRef, identity
+from service.history.track import identity
 from service.metrics import Metrics
-from service.recording import Draft, check_declared
 from service.schema.track import Track
 
 
@@ -39,7 +38,6 @@ class Tracking:
             media_type: what it was posted as.
 
         Raises:
-            InvalidDocument: a label schema that has another number of classes.
             ServiceError: as :meth:`Recorder.record` does.
         """
         track = unrecorded.recording.track
@@ -49,11 +47,16 @@ class Tracking:
         entries: dict[bytes, Entry] = {}
         names = []
         for draft in unrecorded.recording.drafts:
-            key = replace(draft.key, label_schema=await self._declared(draft))
             # Two of a comparison may be the same variant with the same settings: one batch.
-            names.append(identity(key, track.batch_id))
+            names.append(identity(draft.key, track.batch_id))
             entries[names[-1]] = Entry(
-                key, track.batch_id, track.event_time, unrecorded.digest, draft.sums, kept
+                draft.key,
+                track.batch_id,
+                track.event_time,
+                unrecorded.digest,
+                draft.sums,
+                kept,
+                draft.classes or None,
             )
         try:
             outcomes = await self._recorder.record(list(entries.values()))
@@ -64,15 +67,6 @@ class Tracking:
             self._metrics.tracked.labels(outcome.status).inc()
         marks = dict(zip(entries, map(asdict, outcomes), strict=True))
         return [marks[name] for name in names]
-
-    async def _declared(self, draft: Draft) -> SchemaRef:
-        """Return the label schema with its classes' names; one without was declared before."""
-        schema = draft.key.label_schema
-        if schema.classes is not None:
-            return schema
-        names = await self._recorder.classes_of(draft.key.project, schema.name)
-        check_declared(schema.name, names, draft.classes)
-        return SchemaRef(schema.name, tuple(names))
 
     def _expires_at(self, track: Track) -> int:
         if track.expires_at is not None:
