@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -13,8 +12,6 @@ from service.errors import Fault, InvalidDocument, invalid
 from service.schema.document import Document
 from service.wire.payload import extent
 from xentcore import Spec, find_variant
-
-MATRIX: Final = 2  # dimensions
 
 
 def unlabelled(shape: Sequence[int], document: Document, specs: Sequence[Spec]) -> Tensor:
@@ -33,6 +30,13 @@ def unlabelled(shape: Sequence[int], document: Document, specs: Sequence[Spec]) 
         axis = document.class_axis % len(shape)
         return torch.full([size for place, size in enumerate(shape) if place != axis], mark)
     return torch.full([1] * len(shape), mark).expand(*shape)
+
+
+def rows_first(shape: Sequence[int], class_axis: int) -> bool:
+    """Tell whether the first axis of logits is that of all their rows."""
+    if len(shape) == 1:
+        return True
+    return len(shape) == 2 and class_axis % 2 == 1  # noqa: PLR2004  (a matrix)
 
 
 def _by_class(document: Document, specs: Sequence[Spec]) -> bool:
@@ -93,12 +97,10 @@ def of_some(
     Raises:
         InvalidDocument: names that no row has, or that stand there twice; labels of another shape.
     """
-    if before.values.dim() > MATRIX:
-        raise invalid("/sample_ids", "rows are named along one axis: send the labels of all rows")
     if labels.shape[:1] != (len(names),):
         raise invalid("/labels", f"has shape {tuple(labels.shape)} for {len(names)} sample_ids")
     labels, values = _plain(labels), before.values
-    if not before.given.any() and labels.dim() != values.dim() <= MATRIX:
+    if not before.given.any() and labels.dim() != values.dim():
         # What stood for labels was a guess at their shape.
         mark = values.reshape(-1)[:1]
         values = mark.expand(len(ids), *labels.shape[1:])

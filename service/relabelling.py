@@ -11,7 +11,7 @@ from service.errors import invalid
 from service.history.entries import Correction, KeptBatch
 from service.history.sums import Sums
 from service.kernels import Kernels
-from service.late_labels import Labels, of_all, of_some, unlabelled, unpacked
+from service.late_labels import Labels, of_all, of_some, rows_first, unlabelled, unpacked
 from service.questions import Asked, Question, record_again
 from service.recording import Recording, names_of
 from service.schema.track import LabelsDocument
@@ -78,7 +78,7 @@ class Relabelling:
     def __call__(
         self, late: Late, kept: Sequence[KeptBatch], cancelled: Callable[[], bool]
     ) -> list[Relabelled]:
-        """Return the batches under their labels; variants of one comparison in one pass.
+        """Return the batches under their labels, in their order; a comparison's in one pass.
 
         Raises:
             InvalidDocument, XentError: the labels do not fit.
@@ -89,11 +89,12 @@ class Relabelling:
         for each in kept:
             key = (each.path, each.media_type, each.body, each.labels)
             requests.setdefault(key, []).append(each)
-        return [
-            relabelled
+        found = {
+            each.kept.batch_key: each
             for batches in requests.values()
-            for relabelled in self._request(late, batches, cancelled)
-        ]
+            for each in self._request(late, batches, cancelled)
+        }
+        return [found[each.batch_key] for each in kept]
 
     def _request(
         self, late: Late, batches: Sequence[KeptBatch], cancelled: Callable[[], bool]
@@ -137,6 +138,10 @@ def _labels(late: Late, payload: Payload, asked: Asked, before: bytes | None) ->
     if known is None:
         raise invalid(
             "/sample_ids", "the batch was sent without sample_ids: send the labels of all rows"
+        )
+    if not rows_first(payload.logits.shape, document.class_axis):
+        raise invalid(
+            "/sample_ids", "rows are named where they are the first axis: send all labels"
         )
     if before is not None:
         return of_some(late.labels, names, known, unpacked(before))
