@@ -36,7 +36,7 @@ DESCRIPTION: Final = (
     "Cross-entropy losses with stated conventions: POST a batch of logits and labels, get the "
     "loss, its gradient and the per-class breakdown. Losses are in nats. "
     "JSON, safetensors for tensors that are read in place, or Arrow streams of record batches; "
-    "gzip and zstd bodies."
+    "gzip, deflate and zstd bodies."
 )
 
 
