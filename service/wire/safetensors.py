@@ -11,15 +11,8 @@ import torch
 from torch import Tensor
 
 from service.wire import json
-from service.wire.payload import (
-    Body,
-    Limits,
-    Payload,
-    all_there,
-    extent,
-    is_aligned,
-    view,
-)
+from service.wire.payload import Body, Limits, Payload, all_there, is_aligned, view
+from service.wire.rows import bytes_of_rows
 from service.wire.safetensors_header import (
     DTYPES,
     LENGTH_BYTES,
@@ -73,17 +66,12 @@ def decode(
 
     def await_rows(rows: int) -> None:
         if early:
-            arrived(start + logits.begin + _bytes_of_rows(header, rows))
+            size = bytes_of_rows(
+                logits.shape, header.class_axis, logits.end - logits.begin, rows
+            )
+            arrived(start + logits.begin + size)
 
     return Payload(header.document, await_rows=await_rows, **tensors)
-
-
-def _bytes_of_rows(header: Header, number: int) -> int:
-    """Return how many bytes of the logits hold the rows below a number, if they are in order."""
-    logits = header.logits
-    rows, _ = extent(logits.shape, header.class_axis)
-    entries = -(-number // (rows // logits.shape[0]))
-    return entries * ((logits.end - logits.begin) // logits.shape[0])
 
 
 def encode(document: Mapping[str, object]) -> list[bytes | memoryview]:
