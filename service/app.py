@@ -18,13 +18,17 @@ from service.kernels import Kernels
 from service.keys import Keys
 from service.metrics import Metrics
 from service.problems import problem_response
-from service.questions import CompareQuestion
+from service.questions import CompareQuestion, LossQuestion
 from service.routes import compare, docs, health, loss, metrics, variants
+from service.routes.kserve import inference, models, protocol, regions
+from service.routes.kserve.served import Served
+from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
 from service.telemetry import Telemetry, make_logger, notes_of
 from service.version import VERSION
 from service.warmup import warm_up
+from service.wire.kserve.regions import Regions
 from xentcore import VARIANTS, XentError, resolve_device
 
 
@@ -55,6 +59,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
+    served = Served(
+        inference_models(VARIANTS, of_settings),
+        questions={
+            slug: LossQuestion(variant, of_losses[slug]) for slug, variant in VARIANTS.items()
+        },
+        regions=Regions(settings.shared_memory),
+        engine=engine,
+    )
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
 
     @asynccontextmanager
@@ -82,6 +94,10 @@ def create_app(settings: Settings) -> FastAPI:
         loss.router(exchange, VARIANTS, of_losses),
         compare.router(exchange, CompareQuestion(of_compare)),
         variants.router(VARIANTS, of_settings),
+        protocol.router(served),
+        models.router(served),
+        inference.router(served, exchange),
+        regions.router(served, keys, deadline_s=settings.body_deadline_s),
         health.router(engine, kernels),
         metrics.router(counted, keys),
         docs.router(),
@@ -100,4 +116,4 @@ def create_app(settings: Settings) -> FastAPI:
 async def _problem(request: Request, error: Exception) -> Response:
     notes = notes_of(request.scope)
     notes.error = error
-    return problem_response(error, notes.request_id)
+    return problem_response(error, notes.request_id, path=request.scope["path"])

@@ -17,7 +17,6 @@ from service.wire.safetensors_header import (
     DTYPES,
     LENGTH_BYTES,
     METADATA,
-    Header,
     check_length,
     header_end,
     read_header,
@@ -66,9 +65,7 @@ def decode(
 
     def await_rows(rows: int) -> None:
         if early:
-            size = bytes_of_rows(
-                logits.shape, header.class_axis, logits.end - logits.begin, rows
-            )
+            size = bytes_of_rows(logits.shape, header.class_axis, logits.end - logits.begin, rows)
             arrived(start + logits.begin + size)
 
     return Payload(header.document, await_rows=await_rows, **tensors)
