@@ -54,17 +54,14 @@ class TensorReader:
     def read_declared(
         self, name: str, array: Array, shape: Sequence[int], dtype: torch.dtype
     ) -> Tensor:
-        """Return a tensor whose shape and type are known: its numbers in one list, or nested.
+        """Return a tensor whose shape, which :func:`check_declared` has passed, and type are known.
 
         Raises:
-            Malformed: not as many numbers as the shape has, other lists, numbers out of range.
+            Malformed: ragged lists, or numbers out of range.
             InvalidDocument: something that is no number.
         """
         found = _shape(array)
         count = math.prod(shape)
-        # A list of nothing has no shape to speak of.
-        if found != [count] and found != list(shape) and not (count == 0 == math.prod(found)):
-            raise Malformed(f"{name}: the data is no list of {count} numbers, nor of its shape")
         _check_lengths(name, array, found, ())
         self._nested[name] = (array, found)
         if not count:
@@ -131,6 +128,19 @@ class TensorReader:
             for index, value in enumerate(row):
                 if isinstance(value, Array):
                     raise _ragged(name, (*position, index), "a list", "numbers")
+
+
+def check_declared(name: str, array: Array, shape: Sequence[int]) -> None:
+    """Check that lists are of a shape, or one list of as many entries, by their first ones.
+
+    Raises:
+        Malformed: they are not.
+    """
+    found = _shape(array)
+    count = math.prod(shape)
+    # A list of nothing has no shape to speak of.
+    if found != [count] and found != list(shape) and not (count == 0 == math.prod(found)):
+        raise Malformed(f"{name}: the data is no list of {count} numbers, nor of its shape")
 
 
 def _count(body: Body, byte: int) -> int:

@@ -93,7 +93,9 @@ def test_logits_of_every_type(
         with pytest.raises(InferenceServerException, match="BF16"):
             sent(tensors, binary=False)
         return
-    found = triton.infer("sparse", sent(tensors, binary=binary), outputs=wanted(NAMES, binary=binary))
+    found = triton.infer(
+        "sparse", sent(tensors, binary=binary), outputs=wanted(NAMES, binary=binary)
+    )
     check(found, loss_of(client, tensors))
     assert found.get_output("gradient")["datatype"] == datatype
 

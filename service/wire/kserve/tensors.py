@@ -20,7 +20,7 @@ from service.wire.kserve.framing import Blobs
 from service.wire.kserve.model import Input, Model
 from service.wire.kserve.parameters import NAME, scalars, size
 from service.wire.kserve.regions import Regions
-from service.wire.lists import TensorReader
+from service.wire.lists import TensorReader, check_declared
 from service.wire.payload import Body, all_there, is_aligned, view
 
 FIELDS: Final = ("name", "shape", "datatype", "parameters", "data")
@@ -142,11 +142,12 @@ def located(
         raise Malformed(f"{name} needs one of data, {BINARY_SIZE} and {REGION}, and one only")
     if in_region:
         return _in_region(declared, regions)
-    if behind is None:
+    if declared.data is not None:
+        check_declared(name, declared.data, declared.shape)
         if declared.dtype == DTYPES[BINARY_ONLY]:
             raise Malformed(f"{name}: {BINARY_ONLY} has no JSON form, send it as binary data")
         return None
-    if blobs is None:
+    if blobs is None or behind is None:
         raise Malformed(f"{name} is binary data, and no header says where the JSON ends")
     _check_size(declared, behind)
     begin = blobs.take(name, behind)
