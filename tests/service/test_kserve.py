@@ -31,7 +31,7 @@ from tests.service.inference import (
     sent,
     wanted,
 )
-from xentcore import OUTPUTS, VARIANTS, Spec, evaluate
+from xentcore import OUTPUTS, VARIANTS, Settings, Spec, evaluate
 
 BATCH = {"logits": LOGITS, "labels": LABELS}
 NAMES = ["loss", "reduction_sum", "rows_total", "per_sample", "gradient", "per_class_loss_mean"]
@@ -103,11 +103,11 @@ def test_logits_of_every_type(
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize(
     "dtype",
-    ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "f2", "f4", "f8", ml_dtypes.bfloat16],
+    ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "f2", "f4", "f8", "bfloat16"],
     ids=str,
 )
 def test_labels_of_every_type(
-    triton: InferenceServerClient, client: httpx2.Client, dtype: Any, binary: bool
+    triton: InferenceServerClient, client: httpx2.Client, dtype: str, binary: bool
 ) -> None:
     kind = np.dtype(dtype)
     if kind == ml_dtypes.bfloat16 and not binary:
@@ -396,10 +396,11 @@ def test_every_output_is_declared_and_given(triton: InferenceServerClient, slug:
     assert found.as_numpy("loss") == result.loss
 
 
-def _settings(slug: str) -> Any:
+def _settings(slug: str) -> Settings:
     settings: Any = VARIANTS[slug].example["settings"]
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    return VARIANTS[slug].settings_type(**values)
+    found: Settings = VARIANTS[slug].settings_type(**values)
+    return found
 
 
 def test_no_setting_has_the_name_of_an_option() -> None:

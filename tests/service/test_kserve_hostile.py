@@ -201,8 +201,8 @@ def test_bytes_behind_the_last_tensor(client: httpx2.Client) -> None:
         ({"inputs": JSON, "more": 1}, "and no others"),
     ],
 )
-def test_requests_that_are_none(client: httpx2.Client, request_: Any, words: str) -> None:
-    refused(infer(client, request_), words=words)
+def test_requests_that_are_none(client: httpx2.Client, request_: object, words: str) -> None:
+    refused(infer(client, json.dumps(request_).encode()), words=words)
 
 
 @pytest.mark.parametrize(

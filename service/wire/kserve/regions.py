@@ -15,9 +15,9 @@ import mmap
 import os
 import re
 import stat
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import FileIO
 from typing import Final, Literal
 
 import numpy as np
@@ -35,6 +35,19 @@ FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 OFF: Final = "shared memory is off: start the service with XENT_SHARED_MEMORY=copied or mapped"
 
 
+class Opened:
+    """A file, open until nobody uses it."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, FLAGS)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    @property
+    def status(self) -> os.stat_result:
+        """What it is and how large, now."""
+        return os.fstat(self.descriptor)
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """Part of a shared memory object.
@@ -44,7 +57,7 @@ class Region:
         key: the object's name.
         offset: where the region begins in it.
         byte_size: how large it is.
-        file: the object, open until nobody uses it.
+        file: the object.
         mapping: it, mapped from ``mapped_from`` on; ``None`` where it is copied.
     """
 
@@ -52,7 +65,7 @@ class Region:
     key: str
     offset: int
     byte_size: int
-    file: FileIO
+    file: Opened
     mapping: mmap.mmap | None
     mapped_from: int
 
@@ -66,7 +79,7 @@ class Region:
             raise Malformed(
                 f"region {self.name} has {self.byte_size} bytes, and {size} are wanted at {offset}"
             )
-        if os.fstat(self.file.fileno()).st_size < self.offset + offset + size:
+        if self.file.status.st_size < self.offset + offset + size:
             raise self._shrunk()
 
     def copy(self, offset: int, size: int) -> Body:
@@ -100,7 +113,7 @@ class Region:
             nonlocal copied
             while copied < min(end, size):
                 room = memory[copied : min(copied + PIECE_BYTES, size)]
-                read = os.preadv(self.file.fileno(), [room.data], self.offset + offset + copied)
+                read = os.preadv(self.file.descriptor, [room.data], self.offset + offset + copied)
                 if not read:
                     raise self._shrunk()
                 copied += read
@@ -192,11 +205,10 @@ def _opened(name: str, key: str, offset: int, byte_size: int, mode: Mode) -> Reg
     if not NAME.fullmatch(stem) or stem in (".", ".."):
         raise Malformed(f"a key is the name of a shared memory object: /{NAME.pattern}")
     try:
-        descriptor = os.open(f"{FOLDER}/{stem}", FLAGS)
+        file = Opened(f"{FOLDER}/{stem}")
     except OSError:
         raise Malformed("no shared memory of this key can be read") from None
-    file = FileIO(descriptor)  # closes it
-    found = os.fstat(descriptor)
+    found = file.status
     if not stat.S_ISREG(found.st_mode):
         raise Malformed("no shared memory of this key can be read")
     if not byte_size or offset + byte_size > found.st_size:
@@ -209,6 +221,6 @@ def _opened(name: str, key: str, offset: int, byte_size: int, mode: Mode) -> Reg
         # Private and writable, because tensors are; never written to, and then it would be a copy.
         access = mmap.PROT_READ | mmap.PROT_WRITE
         mapping = mmap.mmap(
-            descriptor, offset + byte_size - page, mmap.MAP_PRIVATE, access, offset=page
+            file.descriptor, offset + byte_size - page, mmap.MAP_PRIVATE, access, offset=page
         )
     return Region(name, key, offset, byte_size, file, mapping, page)
