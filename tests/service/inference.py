@@ -18,7 +18,7 @@ LABELS = np.arange(6, dtype=np.int64) % 5
 REALS = {"FP16": np.float16, "BF16": ml_dtypes.bfloat16, "FP32": np.float32, "FP64": np.float64}
 
 
-def sent(tensors: Mapping[str, Array], *, binary: bool = True) -> list[InferInput]:
+def sent(tensors: Mapping[str, Any], *, binary: bool = True) -> list[InferInput]:
     """Return inputs as the official client has them."""
     found = []
     for name, array in tensors.items():
@@ -32,18 +32,18 @@ def wanted(names: Sequence[str], *, binary: bool = True) -> list[InferRequestedO
     return [InferRequestedOutput(name, binary_data=binary) for name in names]
 
 
-def entry(name: str, array: Array, **more: object) -> dict[str, object]:
+def entry(name: str, array: Array, **more: object) -> dict[str, Any]:
     """Return an input whose numbers are elsewhere."""
     datatype = np_to_triton_dtype(array.dtype)
     return {"name": name, "datatype": datatype, "shape": list(array.shape), **more}
 
 
-def behind(name: str, array: Array) -> dict[str, object]:
+def behind(name: str, array: Array) -> dict[str, Any]:
     """Return an input whose numbers are binary data."""
     return entry(name, array, parameters={"binary_data_size": array.nbytes})
 
 
-def in_json(name: str, array: Array) -> dict[str, object]:
+def in_json(name: str, array: Array) -> dict[str, Any]:
     """Return an input whose numbers are nested lists."""
     return entry(name, array, data=array.tolist())
 
@@ -71,7 +71,7 @@ def infer(
     )
 
 
-def numbers(response: httpx2.Response) -> dict[str, object]:
+def numbers(response: httpx2.Response) -> dict[str, Any]:
     """Return the outputs that an answer holds as JSON, by name."""
     assert response.status_code == 200, response.text
     return {each["name"]: each["data"] for each in response.json()["outputs"]}

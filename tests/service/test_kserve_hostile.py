@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -29,6 +29,13 @@ from xentcore import VARIANTS
 
 REQUEST = {"inputs": BINARY}
 HEAD = json.dumps(REQUEST).encode()
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +78,7 @@ def refused(response: httpx2.Response, status: int = 400, words: str = "") -> di
 )
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
 def test_header_lengths(client: httpx2.Client, length: str | None, encoding: str) -> None:
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)(HEAD + BLOBS)
+    packed = COMPRESS[encoding](HEAD + BLOBS)
     headers: list[tuple[bytes, bytes]] = [(b"content-encoding", encoding.encode())]
     if length is not None:
         headers.append((LENGTH.encode(), length.encode()))
@@ -268,7 +275,7 @@ def test_bytes_that_are_not_json(client: httpx2.Client, body: bytes) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_bad_compression(client: httpx2.Client, coding: str) -> None:
     body = json.dumps({"inputs": JSON}).encode()
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}[coding](body)
+    packed = COMPRESS[coding](body)
     for wrong in (body, packed[:-1], packed + b"x"):
         refused(infer(client, wrong, headers={"content-encoding": coding}))
 
@@ -278,7 +285,7 @@ def test_415_other_codings(client: httpx2.Client) -> None:
 
 
 def test_what_is_meaningless_is_422_and_points_into_the_request(client: httpx2.Client) -> None:
-    def pointer(request: dict[str, object], model: str = "sparse") -> str:
+    def pointer(request: Mapping[str, object], model: str = "sparse") -> str:
         problem = refused(infer(client, request, model=model), 422)
         found: str = problem["errors"][0]["pointer"]
         return found

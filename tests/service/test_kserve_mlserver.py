@@ -20,14 +20,10 @@ def test_mlserver_infer(shared: Running, tmp_path: Path, binary: list[str]) -> N
     requests = [{"id": f"r{number}", "inputs": JSON, "outputs": outputs} for number in range(3)]
     asked, told = tmp_path / "asked.jsonl", tmp_path / "told.jsonl"
     asked.write_text("".join(f"{json.dumps(each)}\n" for each in requests))
+    to = ["--url", f"127.0.0.1:{shared.port}", "--model-name", "sparse"]
+    files = ["--input-data-path", str(asked), "--output-data-path", str(told)]
     subprocess.run(
-        [
-            *(COMMAND, "infer", "--url", f"127.0.0.1:{shared.port}", "--model-name", "sparse"),
-            *("--input-data-path", asked, "--output-data-path", told, *binary),
-        ],
-        capture_output=True,
-        timeout=100,
-        check=True,
+        [str(COMMAND), "infer", *to, *files, *binary], capture_output=True, timeout=100, check=True
     )
     answers = [json.loads(line) for line in told.read_text().splitlines()]
     assert sorted(each["id"] for each in answers) == ["r0", "r1", "r2"]
