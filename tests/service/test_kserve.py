@@ -17,6 +17,10 @@ from service.schema.document import Document
 from service.schema.kserve import inference_models
 from service.schema.models import settings_models
 from service.version import VERSION
+from service.wire.buffer import Buffer
+from service.wire.kserve.regions import Regions
+from service.wire.kserve.request import decode
+from service.wire.payload import Limits
 from tests.service.conftest import Start
 from tests.service.harness import SAFETENSORS, Running
 from tests.service.inference import (
@@ -26,6 +30,7 @@ from tests.service.inference import (
     LOGITS,
     REALS,
     Array,
+    behind,
     infer,
     numbers,
     sent,
@@ -426,3 +431,22 @@ def test_large_binary_data_is_read_in_place_whatever_the_header(start: Start) ->
                 np.testing.assert_array_equal(
                     found.as_numpy("gradient"), np.array(expected["gradient"], np.float32)
                 )
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_binary_data_is_not_copied(length: int) -> None:
+    (model,) = (
+        each
+        for each in inference_models(VARIANTS, settings_models(VARIANTS)).values()
+        if each.name == "sparse"
+    )
+    head = json.dumps({"inputs": [behind("logits", LOGITS), behind("labels", LABELS)]}).encode()
+    head += b" " * length
+    whole = head + LOGITS.tobytes() + LABELS.tobytes()
+    buffer = Buffer(limit=len(whole), expected=len(whole), aligned=len(head))
+    buffer.append(whole)
+    limits = Limits(rows=100, classes=100, elements=100, document_entries=100)
+    body = buffer.body()
+    payload = decode(body, len(head), model, limits, Regions("off")).payload
+    for found, begin in ((payload.logits, 0), (payload.labels, LOGITS.nbytes)):
+        assert found.data_ptr() == body.ctypes.data + len(head) + begin
