@@ -193,6 +193,24 @@ def test_an_object_that_shrinks_while_it_is_copied_does_no_harm() -> None:
             await_bytes(len(whole))
 
 
+def test_memory_of_copies_is_used_again() -> None:
+    regions = Regions("copied")
+    with memory(BLOBS):
+        regions.register("r", KEY, 0, WHOLE)
+        region = regions.find("r")
+        first = region.read(0, WHOLE)[0]
+        second = region.read(0, WHOLE)[0]  # while the first one is in use
+        kept = first.ctypes.data
+        assert second.ctypes.data != kept
+        del first
+        third, await_bytes = region.read(8, 50)
+        assert third.ctypes.data == kept
+        await_bytes(50)
+        assert third.tobytes() == BLOBS[8:58]
+        del third, await_bytes
+        assert region.read(0, 40)[0].ctypes.data == kept
+
+
 def test_what_is_in_use_may_be_unregistered(mode: Mode) -> None:
     regions = Regions(mode)
     with memory(BLOBS):

@@ -17,7 +17,8 @@ import re
 import stat
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -59,6 +60,8 @@ class Region:
         byte_size: how large it is.
         file: the object.
         mapping: it, mapped from ``mapped_from`` on; ``None`` where it is copied.
+        spare: memory that a copy has given back: the first touch of fresh memory costs more than
+            the copy.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Region:
     file: Opened
     mapping: mmap.mmap | None
     mapped_from: int
+    spare: list[Body] = field(default_factory=list)
 
     def check(self, offset: int, size: int) -> None:
         """Check that bytes of the region are there.
@@ -88,8 +92,9 @@ class Region:
         Raises:
             Malformed: they are not there.
         """
-        memory, await_bytes = self._copying(offset, size)
-        await_bytes(size)
+        self.check(offset, size)  # before anything is allocated
+        memory = Body(np.empty(size, np.uint8))
+        self._copy_into(memory, offset)(size)
         return memory
 
     def read(self, offset: int, size: int) -> tuple[Body, Callable[[int], None]]:
@@ -98,16 +103,29 @@ class Region:
         Raises:
             Malformed: they are not there.
         """
-        if self.mapping is None:
-            return self._copying(offset, size)
         self.check(offset, size)
+        if self.mapping is None:
+            memory = self._lent(size)
+            return memory, self._copy_into(memory, offset)
         begin = self.offset - self.mapped_from + offset
         return Body(np.frombuffer(self.mapping, np.uint8, size, begin)), all_there
 
-    def _copying(self, offset: int, size: int) -> tuple[Body, Callable[[int], None]]:
-        self.check(offset, size)
-        memory = Body(np.empty(size, np.uint8))
-        copied = 0
+    def _lent(self, size: int) -> Body:
+        """Return memory that is given back when nobody uses it any more."""
+        with suppress(IndexError):
+            memory = self.spare.pop()
+            if len(memory) >= size:
+                return self._lend(memory, size)
+        return self._lend(Body(np.empty(size, np.uint8)), size)
+
+    def _lend(self, memory: Body, size: int) -> Body:
+        lent = Body(memory[:size])
+        weakref.finalize(lent, _keep, self.spare, memory).atexit = False
+        return lent
+
+    def _copy_into(self, memory: Body, offset: int) -> Callable[[int], None]:
+        """Return what copies bytes of the region, and waits for the first ones."""
+        size, copied = len(memory), 0
 
         def await_bytes(end: int) -> None:
             nonlocal copied
@@ -118,7 +136,7 @@ class Region:
                     raise self._shrunk()
                 copied += read
 
-        return memory, await_bytes
+        return await_bytes
 
     def _shrunk(self) -> Malformed:
         return Malformed(f"the shared memory of region {self.name} is smaller than it was")
@@ -198,6 +216,11 @@ class Regions:
             raise NotOffered(OFF)
         if name is not None and not NAME.fullmatch(name):
             raise Malformed(f"a region's name matches {NAME.pattern}")
+
+
+def _keep(spare: list[Body], memory: Body) -> None:
+    """Keep one piece of memory for the next copy."""
+    spare[:] = [memory]
 
 
 def _opened(name: str, key: str, offset: int, byte_size: int, mode: Mode) -> Region:
