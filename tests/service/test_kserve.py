@@ -1,6 +1,8 @@
 """KServe V2 as its official clients speak it; the numbers are those of POST /loss."""
 
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -450,3 +452,12 @@ def test_binary_data_is_not_copied(length: int) -> None:
     payload = decode(body, len(head), model, limits, Regions("off")).payload
     for found, begin in ((payload.logits, 0), (payload.labels, LOGITS.nbytes)):
         assert found.data_ptr() == body.ctypes.data + len(head) + begin
+    del found
+    # Nothing that is decoded holds itself: a body is gone as soon as nobody wants it.
+    is_there = weakref.ref(body)
+    gc.disable()
+    try:
+        del payload, body
+        assert is_there() is None
+    finally:
+        gc.enable()

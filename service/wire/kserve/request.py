@@ -155,16 +155,16 @@ class _Inputs:
         if found is None:
             received.arrived(size)
             return
+        axis = self._class_axis
         last = found.in_body and found.begin + logits.size == size
-        early = rows_are_in_order(logits.shape, self._class_axis) and found.aligned(logits)
+        early = rows_are_in_order(logits.shape, axis) and found.aligned(logits)
         received.arrived(found.begin if early and last else size)
         if not early:
             found.await_bytes(logits.size)
             return
 
-        def await_rows(rows: int) -> None:
-            shape = logits.shape
-            found.await_bytes(bytes_of_rows(shape, self._class_axis, logits.size, rows))
+        def await_rows(rows: int) -> None:  # without self, which would hold it and be held
+            found.await_bytes(bytes_of_rows(logits.shape, axis, logits.size, rows))
 
         self._await_rows = await_rows
 
