@@ -26,6 +26,9 @@ from service.problems import problem_response
 from service.questions import CompareQuestion, LossQuestion, Question
 from service.relabelling import Relabelling
 from service.routes import compare, docs, health, labels, loss, metrics, variants
+from service.routes.kserve import inference, models, protocol, regions
+from service.routes.kserve.served import Served
+from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
 from service.telemetry import Telemetry, make_logger, notes_of
@@ -33,6 +36,7 @@ from service.terms import terms_of
 from service.tracking import Tracking
 from service.version import VERSION
 from service.warmup import warm_up
+from service.wire.kserve.regions import Regions
 from xentcore import VARIANTS, XentError, resolve_device
 
 
@@ -77,6 +81,12 @@ def create_app(settings: Settings) -> FastAPI:
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
     losses = {slug: LossQuestion(each, of_losses[slug]) for slug, each in VARIANTS.items()}
     comparing = CompareQuestion(of_compare)
+    served = Served(
+        inference_models(VARIANTS, of_settings),
+        questions=losses,
+        regions=Regions(settings.shared_memory),
+        engine=engine,
+    )
     questions: list[Question] = [*losses.values(), comparing]
     labelling = Labelling(
         settings,
@@ -123,6 +133,10 @@ def create_app(settings: Settings) -> FastAPI:
         compare.router(exchange, comparing),
         labels.router(labelling),
         variants.router(VARIANTS, of_settings),
+        protocol.router(served),
+        models.router(served),
+        inference.router(served, exchange),
+        regions.router(served, keys, deadline_s=settings.body_deadline_s),
         health.router(engine, kernels, recorder),
         metrics.router(counted, keys),
         docs.router(),
@@ -157,4 +171,4 @@ def _recorder_limits(settings: Settings) -> RecorderLimits:
 async def _problem(request: Request, error: Exception) -> Response:
     notes = notes_of(request.scope)
     notes.error = error
-    return problem_response(error, notes.request_id)
+    return problem_response(error, notes.request_id, path=request.scope["path"])

@@ -2,6 +2,7 @@
 
     ServiceError
     ├── Malformed                the bytes are not what they claim to be
+    ├── NotOffered               a part of a protocol, or of a model, that is not there
     ├── TooLarge                 more bytes, rows, classes or elements than allowed
     ├── UnsupportedMediaType     a media type or encoding that is not spoken here
     ├── InvalidDocument          understood, but not meaningful; names every offending part
@@ -46,6 +47,10 @@ class ServiceError(Exception):
 
 class Malformed(ServiceError):
     """The bytes are not what they claim to be."""
+
+
+class NotOffered(ServiceError):
+    """A part of a protocol, or of a model, that is not there; the message lists what is."""
 
 
 class TooLarge(ServiceError):

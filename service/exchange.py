@@ -26,8 +26,8 @@ from service.threads import paced
 from service.tracking import Tracking
 from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
-from service.wire.encodings import Decoder, decoder_for, identity
-from service.wire.formats import Format, Source, answer_format, request_format
+from service.wire.encodings import Decoder, identity
+from service.wire.formats import Format, Source, Spoken, spoken
 from service.wire.payload import Body, all_there
 from service.wire.piece import Piece
 from xentcore import Cancelled
@@ -58,13 +58,26 @@ class Exchange:
         self._device = device
         self._limits = limits_of(settings)
 
-    async def answer(self, request: Request, question: Question) -> Response:
-        """Return the answer to one question. Raises whatever :mod:`service.problems` knows."""
+    async def answer(
+        self,
+        request: Request,
+        question: Question,
+        speak: Callable[[Mapping[str, str]], Spoken] = spoken,
+    ) -> Response:
+        """Return the answer to one question.
+
+        Args:
+            request: of which nothing but the head was read.
+            question: what is asked.
+            speak: from the headers to what the request comes in; media types, if nothing is said.
+
+        Raises:
+            Whatever :mod:`service.problems` knows.
+        """
         headers, notes = request.headers, notes_of(request.scope)
         self._keys.require(headers, "evaluate")
-        source = request_format(headers.get("content-type"))
-        decoder = decoder_for(headers.get("content-encoding"))
-        target = answer_format(headers.get("accept"))
+        terms = speak(headers)
+        source, decoder, target = terms.source, terms.decoder, terms.target
         with self._engine.admit() as permit:
             incoming = Incoming(
                 request.receive,
@@ -78,7 +91,7 @@ class Exchange:
                     reading = self._reading(question, (source, target), length=incoming.expected)
                     evaluated = await self._flow(incoming, reading, permit).carry()
                 else:
-                    arrival = Arrival(incoming)
+                    arrival = Arrival(incoming, aligned=terms.aligned)
                     work = self._work(arrival, question, decoder, (source, target))
                     early = source.overlaps and decoder is identity
                     evaluated = await _whole(arrival, work, permit, early=early)

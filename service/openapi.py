@@ -12,10 +12,17 @@ from pydantic.json_schema import models_json_schema
 from service import problems
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
+from service.schema.kserve import (
+    InferenceAnswer,
+    InferenceProblem,
+    InferenceRequest,
+    RegionRequest,
+    example_of,
+)
 from service.schema.models import Base64Tensor, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
-from xentcore import Variant
+from xentcore import VARIANTS, Variant
 
 COMPONENTS: Final = "#/components/schemas/"
 EVALUATION_STATUSES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
@@ -35,12 +42,13 @@ TITLES: Final[Mapping[int, str]] = {
     503: "Starting, draining, out of time, or out of device memory",
 }
 KEYS: Final[list[dict[str, list[str]]]] = [{}, {"key": []}]
+LENGTH: Final = "Inference-Header-Content-Length"
 BINARY: Final = {"type": "string", "format": "binary"}
 DESCRIPTION: Final = (
     "Cross-entropy losses with stated conventions: POST a batch of logits and labels, get the "
     "loss, its gradient and the per-class breakdown. Losses are in nats. "
     "JSON, safetensors for tensors that are read in place, or Arrow streams of record batches; "
-    "gzip and zstd bodies."
+    "gzip, deflate and zstd bodies."
 )
 
 
@@ -52,6 +60,42 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "content": {problems.MEDIA_TYPE: {"schema": _ref("Problem")}},
         }
         for status in statuses
+    }
+
+
+def inference_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of these statuses, as the inference protocol has them."""
+    content = {json.MEDIA_TYPE: {"schema": _ref("InferenceProblem")}}
+    return {status: {"description": TITLES[status], "content": content} for status in statuses}
+
+
+def json_body(model: str) -> dict[str, Any]:
+    """Return a body that is JSON."""
+    return {"required": True, "content": {json.MEDIA_TYPE: {"schema": _ref(model)}}}
+
+
+def inference_operation() -> dict[str, Any]:
+    """Return the body and answers of an inference request."""
+    binary = {"application/octet-stream": {"schema": BINARY}}
+    body = json_body("InferenceRequest")
+    body["content"][json.MEDIA_TYPE]["example"] = example_of(VARIANTS["sparse"])
+    length = {
+        "description": "Bytes of the JSON where binary data follows it; else absent.",
+        "schema": {"type": "integer"},
+    }
+    problems_here = inference_problems(404, *EVALUATION_STATUSES)
+    return {
+        "parameters": [{"name": LENGTH, "in": "header", "required": False, **length}],
+        "requestBody": {**body, "content": {**body["content"], **binary}},
+        "responses": {
+            "200": {
+                "description": "The outputs that were asked for.",
+                "headers": {LENGTH: length},
+                "content": {json.MEDIA_TYPE: {"schema": _ref("InferenceAnswer")}, **binary},
+            },
+            **{str(status): each for status, each in problems_here.items()},
+        },
+        "security": [{}, {"key": []}],
     }
 
 
@@ -110,6 +154,10 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         LossAnswer,
         CompareAnswer,
         Problem,
+        InferenceRequest,
+        InferenceAnswer,
+        InferenceProblem,
+        RegionRequest,
         *map(with_tensors, models),
     ]
     schemas = models_json_schema(

@@ -14,6 +14,8 @@ import xentcore as core
 from service import errors
 
 MEDIA_TYPE: Final = "application/problem+json"
+INFERENCE: Final = "/v2"
+INFERENCE_MEDIA_TYPE: Final = "application/json"
 CLIENT_CLOSED: Final = 499  # never sent: nobody is left; logged and counted
 
 
@@ -35,6 +37,7 @@ INTERNAL: Final = Kind("internal", 500, "The service failed")
 
 KINDS: Final[Mapping[type[BaseException], Kind]] = {
     errors.Malformed: Kind("malformed", 400, "The bytes are not what they claim to be"),
+    errors.NotOffered: Kind("not-offered", 400, "Not offered here"),
     errors.Unauthenticated: Kind("unauthenticated", 401, "A valid key is needed"),
     errors.Forbidden: Kind("forbidden", 403, "The key does not open this"),
     core.UnknownVariant: Kind("variant-unknown", 404, "No such variant"),
@@ -74,10 +77,16 @@ def kind_of(error: BaseException) -> Kind:
     return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), INTERNAL)
 
 
-def problem_response(error: BaseException, request_id: str) -> Response:
-    """Return the answer to an error. It echoes no input and holds no traceback."""
+def problem_response(error: BaseException, request_id: str, *, path: str = "") -> Response:
+    """Return the answer to an error. It echoes no input and holds no traceback.
+
+    Args:
+        error: what was raised.
+        request_id: of the request.
+        path: of the request; under ``/v2`` the inference protocol has its own member and type.
+    """
     kind = kind_of(error)
-    document = {
+    document: dict[str, object] = {
         "type": kind.type,
         "title": kind.title,
         "status": kind.status,
@@ -87,10 +96,13 @@ def problem_response(error: BaseException, request_id: str) -> Response:
             {"pointer": fault.pointer, "message": fault.message} for fault in _faults(error)
         ],
     }
+    inference = path == INFERENCE or path.startswith(f"{INFERENCE}/")
+    if inference:
+        document = {"error": document["detail"], **document}
     return Response(
         orjson.dumps(document),
         status_code=kind.status,
-        media_type=MEDIA_TYPE,
+        media_type=INFERENCE_MEDIA_TYPE if inference else MEDIA_TYPE,
         headers=_headers(error),
     )
 

@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         1 << 21, ge=1, description="most entries of class_names, sample_ids and settings together"
     )
     compare_variants: int = Field(32, ge=1, description="most variants in one comparison")
+    shared_memory: Literal["off", "copied", "mapped"] = Field(
+        "off",
+        description="whether clients on this host may register shared memory under /v2: copied "
+        "reads it safely, mapped reads logits in place, and then a client that shrinks its memory "
+        "while it is read ends the service",
+    )
     header_deadline_s: float = Field(
         30.0, gt=0, description="a connection that sends no complete request head is closed, s"
     )

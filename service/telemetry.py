@@ -21,7 +21,8 @@ from service.settings import Settings
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-QUIET: Final = ("/health/live", "/health/ready", "/metrics")  # asked every few seconds
+# Asked every few seconds.
+QUIET: Final = ("/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
 Logger = structlog.typing.FilteringBoundLogger
 
 
@@ -119,7 +120,7 @@ class Telemetry:
             notes.error = error
             self._log.exception("request failed", request_id=notes.request_id)
             if answer.status is None:
-                response = problem_response(error, notes.request_id)
+                response = problem_response(error, notes.request_id, path=scope["path"])
                 await response(scope, receive, answer.send)
             else:  # half an answer is out: only breaking the connection can tell the client
                 raise

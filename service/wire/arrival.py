@@ -27,13 +27,17 @@ class Stalled(Exception):
 class Arrival:
     """The buffer of a body that is being received.
 
+    Args:
+        incoming: the body.
+        aligned: the place in the body from which on numbers are read in place.
+
     Attributes:
         is_complete: whether all bytes are in the buffer.
     """
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: Incoming, *, aligned: int = 0) -> None:
         self._incoming = incoming
-        self._buffer = Buffer(limit=incoming.limit, expected=incoming.expected)
+        self._buffer = Buffer(limit=incoming.limit, expected=incoming.expected, aligned=aligned)
         self._direct = False
         self._news = threading.Condition()
         self._wanted = math.inf

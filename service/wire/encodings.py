@@ -1,8 +1,9 @@
-"""Content encodings: gzip and zstd, decompressed in bounded pieces under the limit of any body."""
+"""Content encodings: gzip, deflate and zstd, undone in bounded pieces under any body's limit."""
 
 import secrets
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import zstandard
@@ -13,7 +14,11 @@ from service.wire.payload import Body
 
 PIECE_BYTES: Final = 1 << 16
 WINDOW_BYTES: Final = 1 << 23  # what RFC 9659 allows a zstd sender over HTTP
-GZIP: Final = 16 + zlib.MAX_WBITS
+GZIP: Final = 16 + zlib.MAX_WBITS  # how zlib is told of gzip's header and checksum
+MEMBERS: Final = {
+    "gzip": partial(zlib.decompressobj, GZIP),
+    "deflate": partial(zlib.decompressobj, zlib.MAX_WBITS),
+}
 
 
 class Decoder(Protocol):
@@ -36,16 +41,28 @@ def identity(body: Body, *, limit: int, cancelled: Callable[[], bool]) -> Body: 
 
 def gunzip(body: Body, *, limit: int, cancelled: Callable[[], bool]) -> Body:
     """Decompress gzip: one member or several."""
+    return _inflate(body, "gzip", limit=limit, cancelled=cancelled)
+
+
+def inflate(body: Body, *, limit: int, cancelled: Callable[[], bool]) -> Body:
+    """Decompress what HTTP calls deflate: one zlib stream (RFC 9110)."""
+    return _inflate(body, "deflate", limit=limit, cancelled=cancelled)
+
+
+def _inflate(body: Body, name: str, *, limit: int, cancelled: Callable[[], bool]) -> Body:
+    begin = MEMBERS[name]
     buffer = Buffer(limit=limit)
     source = body.data
     position = 0
     full = False  # the last piece filled its bound: the member may hold more, without more input
-    member = zlib.decompressobj(GZIP)
+    member = begin()
     while (position < len(source) or member.unconsumed_tail or full) and not cancelled():
         if member.eof:
             if position == len(source):
                 break
-            member = zlib.decompressobj(GZIP)
+            if name != "gzip":
+                raise Malformed(f"something follows the {name} body")
+            member = begin()
         piece = member.unconsumed_tail
         if not piece:
             piece = bytes(source[position : position + PIECE_BYTES])
@@ -53,12 +70,12 @@ def gunzip(body: Body, *, limit: int, cancelled: Callable[[], bool]) -> Body:
         try:
             data = member.decompress(piece, PIECE_BYTES)
         except zlib.error:
-            raise Malformed("the body is not gzip") from None
+            raise Malformed(f"the body is not {name}") from None
         buffer.append(data)
         full = len(data) == PIECE_BYTES
         position -= len(member.unused_data)
     if not member.eof and not cancelled():
-        raise Malformed("the gzip body is truncated")
+        raise Malformed(f"the {name} body is truncated")
     return buffer.body()
 
 
@@ -112,6 +129,7 @@ DECODERS: Final[dict[str, Decoder]] = {
     "identity": identity,
     "gzip": gunzip,
     "x-gzip": gunzip,
+    "deflate": inflate,
     "zstd": unzstd,
 }
 

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from service.errors import UnsupportedMediaType
 from service.wire import arrow, json, safetensors
 from service.wire.arrow import ArrowStream
+from service.wire.encodings import Decoder, decoder_for
 from service.wire.payload import Body, LabelsPayload, Limits, Payload
 from service.wire.safetensors_stream import SafetensorsStream
 from service.wire.stream import OpenStream
@@ -45,6 +46,23 @@ class Format(Source):
     per_class_limit: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """In what one request comes, and in what it shall be answered.
+
+    Attributes:
+        source: what the body is, once it is decoded.
+        decoder: undoes the body's content encoding.
+        target: what the answer shall be in.
+        aligned: the place in the body from which on numbers are read in place.
+    """
+
+    source: Source
+    decoder: Decoder
+    target: Format
+    aligned: int = 0
+
+
 JSON: Final = Format(
     json.MEDIA_TYPE,
     json.decode,
@@ -69,6 +87,17 @@ LABELS: Final[Mapping[str, DecodeLabels]] = {
     json.MEDIA_TYPE: json.decode_labels,
     safetensors.MEDIA_TYPE: safetensors.decode_labels,
 }
+
+
+def spoken(headers: Mapping[str, str]) -> Spoken:
+    """Return what the headers of a request name.
+
+    Raises:
+        UnsupportedMediaType: a media type or an encoding that is none of ours.
+    """
+    source = request_format(headers.get("content-type"))
+    decoder = decoder_for(headers.get("content-encoding"))
+    return Spoken(source, decoder, answer_format(headers.get("accept")))
 
 
 def request_format(content_type: str | None) -> Source:

@@ -6,7 +6,7 @@ so lengths and nesting are checked here.
 
 import binascii
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
 import numpy as np
@@ -18,7 +18,12 @@ from service.errors import InvalidDocument, Malformed, invalid
 from service.wire.document import Value, entries_of
 from service.wire.payload import TORCH_DTYPES, Body, Limits, view
 
-DTYPES: Final[Mapping[str, type[np.generic]]] = {"i": np.int64, "d": np.float64}
+Kind = Literal["i", "u", "d"]
+DTYPES: Final[Mapping[Kind, type[np.generic]]] = {
+    "i": np.int64,
+    "u": np.uint64,
+    "d": np.float64,
+}
 _BRACKET: Final = ord("[")
 _BACKSLASH: Final = ord("\\")
 _SLICE: Final = 1 << 20
@@ -45,6 +50,26 @@ class TensorReader:
         if isinstance(value, Object):
             return self._from_base64(name, value)
         raise invalid(f"/{name}", "must be nested lists of numbers, or {dtype, shape, data}")
+
+    def read_declared(
+        self, name: str, array: Array, shape: Sequence[int], dtype: torch.dtype
+    ) -> Tensor:
+        """Return a tensor whose shape, which :func:`check_declared` has passed, and type are known.
+
+        Raises:
+            Malformed: ragged lists, or numbers out of range.
+            InvalidDocument: something that is no number.
+        """
+        found = _shape(array)
+        count = math.prod(shape)
+        _check_lengths(name, array, found, ())
+        self._nested[name] = (array, found)
+        if not count:
+            return torch.empty(tuple(shape), dtype=dtype)
+        numbers = _numbers_as(name, array, dtype)
+        if numbers.size != count:
+            self._refuse_nesting_in(name)
+        return torch.from_numpy(numbers).view(tuple(shape))
 
     def _from_lists(self, name: str, array: Array) -> Tensor:
         shape = _shape(array)
@@ -105,6 +130,19 @@ class TensorReader:
                     raise _ragged(name, (*position, index), "a list", "numbers")
 
 
+def check_declared(name: str, array: Array, shape: Sequence[int]) -> None:
+    """Check that lists are of a shape, or one list of as many entries, by their first ones.
+
+    Raises:
+        Malformed: they are not.
+    """
+    found = _shape(array)
+    count = math.prod(shape)
+    # A list of nothing has no shape to speak of.
+    if found != [count] and found != list(shape) and not (count == 0 == math.prod(found)):
+        raise Malformed(f"{name}: the data is no list of {count} numbers, nor of its shape")
+
+
 def _count(body: Body, byte: int) -> int:
     # In slices: comparing the whole body at once would make a second body of booleans.
     return sum(
@@ -145,6 +183,38 @@ def _numbers(name: str, array: Array) -> np.ndarray[tuple[int], np.dtype[np.gene
         except (TypeError, ValueError):  # no number, or none of this type
             continue
     return _booleans(name, array)
+
+
+def _numbers_as(
+    name: str, array: Array, dtype: torch.dtype
+) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+    """Return numbers in a type that can hold them all."""
+    if dtype == torch.bool:
+        found = _numbers("labels", array)
+    else:
+        kind: Kind = "d" if dtype.is_floating_point else "i" if dtype.is_signed else "u"
+        try:
+            found = np.frombuffer(array.as_buffer(of_type=kind), dtype=DTYPES[kind])
+        except (TypeError, ValueError):  # no number, or none of this type
+            _refuse_others(name, array)
+            raise Malformed(f"{name}: a number is not of its datatype") from None
+    with np.errstate(over="ignore"):
+        numbers = found.astype(str(dtype).removeprefix("torch."))
+    # JSON holds no infinities: what is one now was too large. Whole numbers came out as others.
+    fits = np.isfinite(numbers).all() if dtype.is_floating_point else np.array_equal(found, numbers)
+    if not fits:
+        raise Malformed(f"{name}: a number is out of the range of its datatype")
+    return numbers
+
+
+def _refuse_others(name: str, array: Array) -> None:
+    """Refuse what is no number, with its place."""
+    for position, row in _rows(array, len(_shape(array)) - 1):
+        for index, value in enumerate(row):
+            if isinstance(value, bool | str | Object | None):
+                raise _no_number(name, (*position, index))
+            if isinstance(value, Array):
+                raise _ragged(name, (*position, index), "a list", "numbers")
 
 
 def _booleans(name: str, array: Array) -> np.ndarray[tuple[int], np.dtype[np.generic]]:

@@ -17,15 +17,14 @@ from service.wire.payload import (
     Limits,
     Payload,
     all_there,
-    extent,
     is_aligned,
     view,
 )
+from service.wire.rows import bytes_of_rows
 from service.wire.safetensors_header import (
     DTYPES,
     LENGTH_BYTES,
     METADATA,
-    Header,
     check_length,
     header_end,
     read_header,
@@ -74,7 +73,8 @@ def decode(
 
     def await_rows(rows: int) -> None:
         if early:
-            arrived(start + logits.begin + _bytes_of_rows(header, rows))
+            size = bytes_of_rows(logits.shape, header.class_axis, logits.end - logits.begin, rows)
+            arrived(start + logits.begin + size)
 
     return Payload.of(header.document, tensors, await_rows=await_rows)
 
@@ -93,14 +93,6 @@ def decode_labels(body: Body, limits: Limits, fields: Collection[str]) -> Labels
     entry = header.entries["labels"]
     labels = view(body, start + entry.begin, entry.shape, entry.dtype)
     return LabelsPayload(header.document, labels)
-
-
-def _bytes_of_rows(header: Header, number: int) -> int:
-    """Return how many bytes of the logits hold the rows below a number, if they are in order."""
-    logits = header.logits
-    rows, _ = extent(logits.shape, header.class_axis)
-    entries = -(-number // (rows // logits.shape[0]))
-    return entries * ((logits.end - logits.begin) // logits.shape[0])
 
 
 def encode(document: Mapping[str, object]) -> list[bytes | memoryview]:

@@ -10,7 +10,8 @@ from simdjson import Array, Object
 
 from service.errors import Malformed, invalid
 from service.wire.document import KEYS, Value, entries_of, parse, request_document
-from service.wire.payload import TORCH_DTYPES, Body, Limits, extent, required
+from service.wire.payload import TORCH_DTYPES, Body, Limits, required
+from service.wire.rows import rows_are_in_order
 
 METADATA: Final = "__metadata__"
 REQUEST: Final = "request"  # the metadata key of the document
@@ -73,10 +74,7 @@ class Header:
     @property
     def rows_are_in_order(self) -> bool:
         """Whether the bytes of the logits come row after row."""
-        shape = self.logits.shape
-        first_is_classes = self.class_axis in (0, -len(shape)) and len(shape) > 1
-        rows, _ = extent(shape, self.class_axis)
-        return bool(rows) and not first_is_classes
+        return rows_are_in_order(self.logits.shape, self.class_axis)
 
 
 def header_end(first: Body, length: int | None) -> int:

@@ -19,6 +19,7 @@ from service.wire.payload import Body
 NOISE = os.urandom(100_000)
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
+    "deflate": zlib.compress,
     "zstd": zstandard.ZstdCompressor().compress,
 }
 
@@ -28,7 +29,7 @@ def run(decoder: Decoder, raw: bytes, limit: int = 1 << 24, *, cancelled: bool =
     return decoder(body, limit=limit, cancelled=lambda: cancelled).tobytes()
 
 
-@pytest.fixture(params=["gzip", "zstd"])
+@pytest.fixture(params=COMPRESS)
 def encoding(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -42,7 +43,18 @@ def test_bodies_come_back_whole(encoding: str, data: bytes) -> None:
     packed = COMPRESS[encoding](data)
     assert run(DECODERS[encoding], packed) == data
     assert run(DECODERS[encoding], packed, limit=len(data)) == data
-    assert run(DECODERS[encoding], packed + packed) == data + data
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_several_members_are_one_body(encoding: str) -> None:
+    packed = COMPRESS[encoding](NOISE)
+    assert run(DECODERS[encoding], packed + packed) == NOISE + NOISE
+
+
+def test_deflate_is_one_stream() -> None:
+    for behind in (zlib.compress(b"x"), b"x"):
+        with pytest.raises(Malformed, match="follows"):
+            run(DECODERS["deflate"], zlib.compress(NOISE) + behind)
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
@@ -69,6 +81,8 @@ def test_what_follows_or_is_damaged_is_refused(encoding: str) -> None:
 def test_a_zlib_stream_is_not_gzip() -> None:
     with pytest.raises(Malformed):
         run(DECODERS["gzip"], zlib.compress(b"x"))
+    with pytest.raises(Malformed):
+        run(DECODERS["deflate"], gzip.compress(b"x"))
 
 
 def test_a_window_above_the_standard_is_refused() -> None:
@@ -94,12 +108,12 @@ def test_work_stops_when_nobody_waits(encoding: str) -> None:
     assert len(run(DECODERS[encoding], COMPRESS[encoding](NOISE), cancelled=True)) < len(NOISE)
 
 
-@pytest.mark.parametrize("name", [None, "identity", " GZIP ", "x-gzip", "zstd"])
+@pytest.mark.parametrize("name", [None, "identity", " GZIP ", "x-gzip", "Deflate", "zstd"])
 def test_known_encodings(name: str | None) -> None:
     assert decoder_for(name) in DECODERS.values()
 
 
-@pytest.mark.parametrize("name", ["br", "deflate", "gzip, zstd", "gzip, gzip"])
+@pytest.mark.parametrize("name", ["br", "compress", "gzip, zstd", "gzip, gzip"])
 def test_unknown_encodings_get_the_list(name: str) -> None:
-    with pytest.raises(UnsupportedMediaType, match="identity, gzip, x-gzip, zstd"):
+    with pytest.raises(UnsupportedMediaType, match="identity, gzip, x-gzip, deflate, zstd"):
         decoder_for(name)

@@ -71,15 +71,12 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
         for operation in path.values()
     }
     losses = {f"loss_{slug.replace('-', '_')}" for slug in VARIANTS}
-    assert ids == losses | {
-        "compare",
-        "labels",
-        "variants",
-        "variant",
-        "live",
-        "ready",
-        "metrics",
-    }
+    models = {"v2_model", "v2_model_ready", "v2_model_config", "v2_model_stats", "v2_infer"}
+    protocol = {"v2", "v2_live", "v2_ready", "v2_index", "v2_stats"}
+    regions = {"v2_region_register", "v2_region_unregister", "v2_region_status"}
+    regions |= {"v2_regions_unregister", "v2_regions_status"}
+    others = {"compare", "labels", "variants", "variant", "live", "ready", "metrics"}
+    assert ids == losses | models | protocol | regions | others
 
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
@@ -105,6 +102,17 @@ def test_the_comparison_and_problems_fit_their_schema(
     answer = client.post("/compare", json=example)
     schema(document, "CompareAnswer").validate(answer.json())
     schema(document, "Problem").validate(client.post("/compare", json=BATCH).json())
+
+
+def test_inference_requests_fit_their_schema(document: Document, client: httpx2.Client) -> None:
+    operation = document["paths"]["/v2/models/{model}/infer"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    schema(document, "InferenceRequest").validate(content["example"])
+    answer = client.post("/v2/models/sparse/infer", json=content["example"])
+    assert answer.status_code == 200
+    schema(document, "InferenceAnswer").validate(answer.json())
+    problem = client.post("/v2/models/sparse/infer", json={})
+    schema(document, "InferenceProblem").validate(problem.json())
 
 
 def test_settings_are_described_with_their_ranges(document: Document) -> None:
