@@ -1,5 +1,6 @@
 """Shared memory, as its official client makes it and as somebody might who means harm."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -284,6 +285,26 @@ def test_registrations_that_do_not_fit(
         response = register(server.client, **document)
     assert response.status_code == status, response.text
     assert isinstance(response.json()["error"], str)
+
+
+def test_objects_that_are_large_and_empty_take_no_memory(server: Running, mode: Mode) -> None:
+    size = 1 << 50
+    with memory(b"") as path:
+        os.truncate(path, size)
+        registered = register(server.client, byte_size=size)
+        assert registered.status_code == (200 if mode == "copied" else 400), registered.text
+        register(server.client, "part", byte_size=1 << 40)
+        for region, shape in (("batch", [1 << 38, 1 << 10]), ("part", [1 << 28, 1 << 10])):
+            parameters = {
+                "shared_memory_region": region,
+                "shared_memory_byte_size": 4 * math.prod(shape),
+            }
+            for place in (0, 1):
+                huge = {**JSON[place], "shape": shape, "parameters": parameters, "datatype": "FP32"}
+                del huge["data"]
+                inputs = [huge, JSON[1]] if place == 0 else [JSON[0], huge]
+                response = infer(server.client, {"inputs": inputs})
+                assert response.status_code in (400, 413), response.text
 
 
 def test_names_of_regions(server: Running) -> None:

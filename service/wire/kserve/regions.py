@@ -239,11 +239,14 @@ def _opened(name: str, key: str, offset: int, byte_size: int, mode: Mode) -> Reg
             f"{byte_size} bytes at {offset} are no part of the {found.st_size} bytes of this key"
         )
     page = offset - offset % mmap.ALLOCATIONGRANULARITY
-    mapping = None
-    if mode == "mapped":
-        # Private and writable, because tensors are; never written to, and then it would be a copy.
-        access = mmap.PROT_READ | mmap.PROT_WRITE
-        mapping = mmap.mmap(
-            file.descriptor, offset + byte_size - page, mmap.MAP_PRIVATE, access, offset=page
-        )
+    mapping = _mapped(file, page, offset + byte_size - page) if mode == "mapped" else None
     return Region(name, key, offset, byte_size, file, mapping, page)
+
+
+def _mapped(file: Opened, page: int, size: int) -> mmap.mmap:
+    # Private and writable, because tensors are; never written to, and then it would be a copy.
+    access = mmap.PROT_READ | mmap.PROT_WRITE
+    try:
+        return mmap.mmap(file.descriptor, size, mmap.MAP_PRIVATE, access, offset=page)
+    except (OSError, OverflowError, ValueError):
+        raise Malformed(f"{size} bytes of this key cannot be mapped") from None

@@ -128,12 +128,14 @@ class _Inputs:
     def locate(self, blobs: Blobs | None, received: Received, regions: Regions) -> None:
         """Find the bytes of every input, and check them against the limits."""
         for each in self.declared:
-            found = located(each, blobs, received, regions)
-            self._limits.check(each.name, each.shape, self._class_axis)
-            if each.name not in TENSORS:
-                _check_list(each, self._limits)
+            found = located(each, blobs, received, regions, self._check)
             if found is not None:
                 self._bytes[each.name] = found
+
+    def _check(self, declared: Declared) -> None:
+        self._limits.check(declared.name, declared.shape, self._class_axis)
+        if declared.name not in TENSORS:
+            _check_list(declared, self._limits)
 
     def read(self, text: Body, plain: Plain, received: Received) -> None:
         """Make tensors of all, once all but the logits are there."""

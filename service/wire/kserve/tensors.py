@@ -127,9 +127,20 @@ def declare(value: Value, place: int, model: Model, plain: Plain) -> Declared:
 
 
 def located(
-    declared: Declared, blobs: Blobs | None, received: Received, regions: Regions
+    declared: Declared,
+    blobs: Blobs | None,
+    received: Received,
+    regions: Regions,
+    within_limits: Callable[[Declared], None],
 ) -> Bytes | None:
     """Return where the bytes of an input are; ``None`` where the JSON holds its numbers.
+
+    Args:
+        declared: the input.
+        blobs: what follows the JSON; ``None`` where nothing does.
+        received: the body.
+        regions: of shared memory.
+        within_limits: checks the input, once its shape is that of its bytes.
 
     Raises:
         Malformed: they are nowhere, in two places, or not as many as the shape takes.
@@ -141,16 +152,18 @@ def located(
     if (declared.data is not None) + in_region + (behind is not None) != 1:
         raise Malformed(f"{name} needs one of data, {BINARY_SIZE} and {REGION}, and one only")
     if in_region:
-        return _in_region(declared, regions)
+        return _in_region(declared, regions, within_limits)
     if declared.data is not None:
         check_declared(name, declared.data, declared.shape)
         if declared.dtype == DTYPES[BINARY_ONLY]:
             raise Malformed(f"{name}: {BINARY_ONLY} has no JSON form, send it as binary data")
+        within_limits(declared)
         return None
     if blobs is None or behind is None:
         raise Malformed(f"{name} is binary data, and no header says where the JSON ends")
     _check_size(declared, behind)
     begin = blobs.take(name, behind)
+    within_limits(declared)
     return Bytes(received.body, begin, lambda end: received.arrived(begin + end), in_body=True)
 
 
@@ -166,7 +179,9 @@ def read_json(declared: Declared, reader: TensorReader) -> Tensor:
     return reader.read_declared(declared.name, declared.data, declared.shape, declared.dtype)
 
 
-def _in_region(declared: Declared, regions: Regions) -> Bytes:
+def _in_region(
+    declared: Declared, regions: Regions, within_limits: Callable[[Declared], None]
+) -> Bytes:
     parameters = declared.parameters
     region = parameters[REGION]
     wanted = size(parameters, REGION_SIZE)
@@ -175,6 +190,8 @@ def _in_region(declared: Declared, regions: Regions) -> Bytes:
     _check_size(declared, wanted)
     found = regions.find(region)
     offset = size(parameters, REGION_OFFSET) or 0
+    found.check(offset, wanted)
+    within_limits(declared)  # an object may be as large as it likes while nothing is in it
     if declared.name == "logits":
         memory, await_bytes = found.read(offset, wanted)
         return Bytes(memory, 0, await_bytes)
