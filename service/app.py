@@ -22,10 +22,12 @@ from service.kernels import Kernels
 from service.keys import Keys
 from service.labelling import Labelling
 from service.metrics import Metrics
+from service.models.shelf import Shelf
 from service.problems import problem_response
 from service.questions import CompareQuestion, LossQuestion, Question
 from service.relabelling import Relabelling
 from service.routes import compare, docs, health, labels, loss, metrics, variants
+from service.routes import models as served_models
 from service.routes.kserve import inference, models, protocol, regions
 from service.routes.kserve.served import Served
 from service.schema.kserve import inference_models
@@ -87,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
         regions=Regions(settings.shared_memory),
         engine=engine,
     )
+    shelf = Shelf(settings, device=str(device))
+    counted.watch_models(lambda: shelf.loaded)
     questions: list[Question] = [*losses.values(), comparing]
     labelling = Labelling(
         settings,
@@ -132,6 +136,9 @@ def create_app(settings: Settings) -> FastAPI:
         loss.router(exchange, losses),
         compare.router(exchange, comparing),
         labels.router(labelling),
+        served_models.router(
+            served_models.Served(settings, keys=keys, shelf=shelf, questions=losses), exchange
+        ),
         variants.router(VARIANTS, of_settings),
         protocol.router(served),
         models.router(served),

@@ -14,6 +14,10 @@
     ├── Outdated                 what a correction was computed from was corrected meanwhile
     ├── UnknownBatch             never recorded, or too long ago
     ├── LabelsTooLate            the batch is there, its logits are not, or no longer
+    ├── UnknownModel             no model, or version of one, has this name
+    ├── ModelConflict            the version is there, with other bytes
+    ├── BrokenModel              a file that is no model, or none that is taken
+    ├── ModelFailed              a model that was taken does not run on these features
     ├── BodyTimeout              the body was not complete within its deadline
     ├── ClientDisconnected       the client went away; nobody is left to answer
     ├── Unauthenticated          no key, or a wrong one
@@ -100,6 +104,22 @@ class UnknownBatch(ServiceError):
 
 class LabelsTooLate(ServiceError):
     """The batch is there, but its logits are not, or no longer: labels cannot be joined."""
+
+
+class UnknownModel(ServiceError):
+    """No model, or no version of one, has this name; the message lists those that are there."""
+
+
+class ModelConflict(ServiceError):
+    """The version of the model is there, with other bytes. Versions do not change."""
+
+
+class BrokenModel(ServiceError):
+    """A file is no model, or none that is taken; the message says what to do instead."""
+
+
+class ModelFailed(ServiceError):
+    """A model that was taken does not run on these features."""
 
 
 class BodyTimeout(ServiceError):

@@ -26,9 +26,9 @@ from service.threads import paced
 from service.tracking import Tracking
 from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
-from service.wire.encodings import Decoder, identity
+from service.wire.encodings import identity
 from service.wire.formats import Format, Source, Spoken, spoken
-from service.wire.payload import Body, all_there
+from service.wire.payload import Body, all_there, awaits_labels
 from service.wire.piece import Piece
 from xentcore import Cancelled
 
@@ -92,7 +92,7 @@ class Exchange:
                     evaluated = await self._flow(incoming, reading, permit).carry()
                 else:
                     arrival = Arrival(incoming, aligned=terms.aligned)
-                    work = self._work(arrival, question, decoder, (source, target))
+                    work = self._work(arrival, question, terms)
                     early = source.overlaps and decoder is identity
                     evaluated = await _whole(arrival, work, permit, early=early)
             finally:
@@ -149,10 +149,10 @@ class Exchange:
         )
 
     def _work(
-        self, arrival: Arrival, question: Question, decoder: Decoder, formats: tuple[Source, Format]
+        self, arrival: Arrival, question: Question, terms: Spoken
     ) -> Callable[[Callable[[], bool]], Evaluated]:
         """Return what a worker thread does with a body, whose last bytes may still arrive."""
-        source, target = formats
+        source, decoder, target = terms.source, terms.decoder, terms.target
 
         def work(cancelled: Callable[[], bool]) -> Evaluated:
             clock = Clock()
@@ -162,7 +162,7 @@ class Exchange:
                 raise Cancelled("given up before the evaluation")
             if source.decode is None:
                 return _at_once(
-                    self._reading(question, formats, length=len(plain)), plain, cancelled
+                    self._reading(question, (source, target), length=len(plain)), plain, cancelled
                 )
             fields = question.model.model_fields
             arrived = arrival.wait if decoder is identity else all_there
@@ -171,7 +171,10 @@ class Exchange:
                 threads=self._settings.threads,
                 is_complete=lambda: arrival.is_complete,
             )
-            kept = waiting(plain, payload.document, limit=self._settings.pending_bytes)
+            body = plain
+            if terms.relaid is not None and awaits_labels(payload.document):
+                body = terms.relaid(payload)
+            kept = waiting(body, payload.document, limit=self._settings.pending_bytes)
             clock.lap("decode")
             answer = ask(
                 question,

@@ -106,6 +106,11 @@ class Metrics:
         )
         waiting.set_function(depth)
 
+    def watch_models(self, loaded: Callable[[], float]) -> None:
+        """Show how many ONNX models are loaded."""
+        models = Gauge("xent_models_loaded", "ONNX models that are loaded.", registry=self.registry)
+        models.set_function(loaded)
+
     def count_rows(self, results: Sequence[Result]) -> None:
         """Count the rows of finished evaluations."""
         for result in results:

@@ -19,7 +19,7 @@ from service.schema.kserve import (
     RegionRequest,
     example_of,
 )
-from service.schema.models import Base64Tensor, labels_model, with_tensors
+from service.schema.models import Base64Tensor, features_model, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
 from xentcore import VARIANTS, Variant
@@ -31,9 +31,9 @@ TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant, or batch",
+    404: "Unknown variant, batch or model",
     408: "Body not complete within the deadline",
-    409: "Tracked before, and not the same",
+    409: "There before, and not the same",
     410: "The logits are not kept, or no longer",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
@@ -137,6 +137,22 @@ def labels_operation() -> dict[str, Any]:
     }
 
 
+def model_operation() -> dict[str, Any]:
+    """Return the body and answers of ``POST /models/{name}/loss/{variant}``."""
+    example = {"features": [[0.5, -1.0, 2.0], [0.0, 0.25, 1.0]], "labels": [0, 3]}
+    operation = _operation("ModelRequest", "LossAnswer", example, tracked=False)
+    content = operation["requestBody"]["content"]
+    del content[arrow.MEDIA_TYPE]
+    operation["responses"] = {**operation["responses"], **_problems(404)}
+    return operation
+
+
+def upload_operation() -> dict[str, Any]:
+    """Return the body of ``PUT /models/{name}/{version}``."""
+    content = {"application/octet-stream": {"schema": BINARY}}
+    return {"requestBody": {"required": True, "content": content}, "security": KEYS}
+
+
 def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     whole = get_openapi(
@@ -151,6 +167,7 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     described: list[type[BaseModel]] = [
         Base64Tensor,
         labels_model(),
+        features_model(),
         LossAnswer,
         CompareAnswer,
         Problem,
@@ -207,11 +224,13 @@ def _problems(*statuses: int) -> dict[str, Any]:
     return {str(status): each for status, each in problem_responses(*statuses).items()}
 
 
-def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[str, Any]:
-    examples = {
-        "evaluate": {"summary": "Evaluate", "value": example},
-        "track": {"summary": "Evaluate, and keep the sums", "value": _tracked(example)},
-    }
+def _operation(
+    request: str, response: str, example: Mapping[str, Any], *, tracked: bool = True
+) -> dict[str, Any]:
+    examples = {"evaluate": {"summary": "Evaluate", "value": example}}
+    if tracked:
+        track = {"summary": "Evaluate, and keep the sums", "value": _tracked(example)}
+        examples["track"] = track
     return {
         "requestBody": {
             "required": True,

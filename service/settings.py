@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from xentcore import kernels_dir
 
-Scope = Literal["evaluate", "metrics"]
+Scope = Literal["evaluate", "metrics", "manage"]
 
 
 def _cores() -> int:
@@ -153,7 +153,8 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
-        description="key:scope+scope,... with scopes evaluate and metrics; none leaves all open",
+        description="key:scope+scope,... with scopes evaluate, metrics and manage; none leaves "
+        "all open",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -179,6 +180,24 @@ class Settings(BaseSettings):
     )
     history_deadline_s: float = Field(
         30.0, gt=0, description="what was evaluated must be recorded within, s"
+    )
+    models_dir: Path | None = Field(
+        None,
+        description="directory of ONNX models, NAME/VERSION/model.onnx; none: no models are served",
+    )
+    model_uploads: bool = Field(
+        False, description="whether models may be uploaded and deleted, with the scope manage"
+    )
+    model_bytes: int = Field(1 << 28, ge=1, description="largest file of a model, in bytes")
+    model_sessions: int = Field(8, ge=1, description="models that are kept loaded")
+    model_rows: int = Field(1024, ge=1, description="most rows that a model is run on at once")
+    model_memory_bytes: int = Field(
+        1 << 31,
+        ge=1 << 20,
+        description="most memory of all models of the process together, weights and runs, in bytes",
+    )
+    model_trial_s: float = Field(
+        60.0, gt=0, description="a model that is tried before its first use must be done within, s"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"

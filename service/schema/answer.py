@@ -194,8 +194,19 @@ class Result(BaseModel):
     track: TrackAnswer | None = Field(None, description="Present when the batch is tracked.")
 
 
+class EvaluatedModel(BaseModel):
+    """Which model made the logits."""
+
+    name: str
+    version: str
+
+
 class LossAnswer(Result):
     """The answer of ``POST /loss/{variant}``."""
+
+    model: EvaluatedModel | None = Field(
+        None, description="Present when a model made the logits: `gradient` is by those."
+    )
 
     nulls: int = Field(description="Numbers of this answer that are not finite and thus null.")
 
@@ -268,6 +279,58 @@ class CompareAnswer(BaseModel):
     variants: list[ComparedVariant] = Field(description="In the order of the results.")
     pairs: list[Pair]
     nulls: int = Field(description="Numbers of this answer that are not finite and thus null.")
+
+
+class ModelPort(BaseModel):
+    """An input or an output of a model."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None] = Field(description="A name or null: of any size.")
+
+
+class ModelVersion(BaseModel):
+    """One version of a model. One that is broken has `broken` and nothing else."""
+
+    version: str
+    broken: str | None = Field(None, description="Why it cannot be used.")
+    inputs: list[ModelPort] | None = Field(None, description="What takes the features.")
+    outputs: list[ModelPort] | None = Field(None, description="All of the file.")
+    logits: ModelPort | None = Field(None, description="What is evaluated.")
+    classes: list[str] | None = Field(None, description="Their names, where model.json has them.")
+    recognised: (
+        Literal["none", "stated", "softmax", "log_softmax", "sigmoid", "probabilities"] | None
+    ) = Field(
+        None,
+        description="What stands behind the logits and is left out; stated: by model.json; "
+        "probabilities: they are all that the model gives.",
+    )
+    note: str | None = Field(None, description="About that.")
+    opset: int | None = None
+    size: int | None = Field(None, description="Bytes of model.onnx.")
+
+
+class ModelPage(BaseModel):
+    """A model and its versions."""
+
+    name: str
+    versions: list[ModelVersion] = Field(description="Newest first: the first one is the default.")
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    models: list[ModelPage]
+
+
+class ModelUploaded(BaseModel):
+    """What became of an upload."""
+
+    status: Literal["created", "unchanged"] = Field(
+        description="unchanged: the version was there already, with the same bytes."
+    )
+    name: str
+    version: ModelVersion
 
 
 class FaultAnswer(BaseModel):

@@ -88,6 +88,27 @@ def labels_model() -> type[LabelsDocument]:
     )
 
 
+def features_model() -> type[Document]:
+    """Return the model of the JSON body of features, for the OpenAPI document only."""
+    settings: Any = (
+        dict[str, Any],
+        Field({}, description="The variant's settings, as `POST /loss/{variant}` has them."),
+    )
+    return create_model(
+        "ModelRequest",
+        __base__=Document,
+        __doc__="A batch of features, and how the logits that a model makes are to be evaluated. "
+        "`track` may leave out model and model_version: they are this model's.",
+        features=_tensor_field("As the model takes them: the first axis is that of the rows."),
+        labels=_tensor_field(
+            "Of the logits. Required, unless the batch is tracked and its labels are pending.",
+            default_factory=lambda: None,
+        ),
+        sample_weights=_tensor_field("One weight per row.", default_factory=lambda: None),
+        settings=settings,
+    )
+
+
 def with_tensors(document: type[Document]) -> type[Document]:
     """Return the model of the whole JSON body, for the OpenAPI document only."""
     return create_model(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from service.errors import UnsupportedMediaType
-from service.wire import arrow, json, safetensors
+from service.wire import arrow, features, json, safetensors
 from service.wire.arrow import ArrowStream
 from service.wire.encodings import Decoder, decoder_for
+from service.wire.features import Features
 from service.wire.payload import Body, LabelsPayload, Limits, Payload
 from service.wire.safetensors_stream import SafetensorsStream
 from service.wire.stream import OpenStream
@@ -15,6 +16,7 @@ from service.wire.stream import OpenStream
 T = TypeVar("T")
 Decode = Callable[[Body, Limits, Collection[str], Callable[[int], None]], Payload]
 DecodeLabels = Callable[[Body, Limits, Collection[str]], LabelsPayload]
+DecodeFeatures = Callable[[Body, Limits, Collection[str]], Features]
 Encode = Callable[[Mapping[str, object]], Sequence[bytes | memoryview]]
 
 
@@ -55,12 +57,15 @@ class Spoken:
         decoder: undoes the body's content encoding.
         target: what the answer shall be in.
         aligned: the place in the body from which on numbers are read in place.
+        relaid: where labels are to come, what waits for them in place of the body, in the
+            source's media type.
     """
 
     source: Source
     decoder: Decoder
     target: Format
     aligned: int = 0
+    relaid: Callable[[Payload], Body] | None = None
 
 
 JSON: Final = Format(
@@ -86,6 +91,11 @@ SOURCES: Final[Mapping[str, Source]] = {
 LABELS: Final[Mapping[str, DecodeLabels]] = {
     json.MEDIA_TYPE: json.decode_labels,
     safetensors.MEDIA_TYPE: safetensors.decode_labels,
+}
+
+FEATURES: Final[Mapping[str, DecodeFeatures]] = {
+    json.MEDIA_TYPE: features.from_json,
+    safetensors.MEDIA_TYPE: features.from_safetensors,
 }
 
 
@@ -116,6 +126,15 @@ def labels_format(content_type: str | None) -> DecodeLabels:
         UnsupportedMediaType: as :func:`request_format` does.
     """
     return _chosen(LABELS, content_type)
+
+
+def features_format(content_type: str | None) -> DecodeFeatures:
+    """Return what decodes features, and the rest of a request, that logits are made of.
+
+    Raises:
+        UnsupportedMediaType: as :func:`request_format` does.
+    """
+    return _chosen(FEATURES, content_type)
 
 
 def _chosen(known: Mapping[str, T], content_type: str | None) -> T:

@@ -33,7 +33,7 @@ def decode(
         InvalidDocument: JSON, but no request.
     """
     arrived(len(body))  # the parser sees all of it at once
-    document, tensors = _read(body, limits, fields, TENSORS)
+    document, tensors = read(body, limits, fields, TENSORS)
     for name in required(document):
         if name not in tensors:
             raise invalid(f"/{name}", "is required")
@@ -43,16 +43,20 @@ def decode(
 
 def decode_labels(body: Body, limits: Limits, fields: Collection[str]) -> LabelsPayload:
     """Decode labels that come without their logits. Raises as :func:`decode` does."""
-    document, tensors = _read(body, limits, fields, ("labels",))
+    document, tensors = read(body, limits, fields, ("labels",))
     if not tensors:
         raise invalid("/labels", "is required")
     return LabelsPayload(document, tensors["labels"])
 
 
-def _read(
+def read(
     body: Body, limits: Limits, fields: Collection[str], names: Sequence[str]
 ) -> tuple[dict[str, object], dict[str, Tensor]]:
-    """Return the document of a body, and those of the named tensors that it holds."""
+    """Return the document of a body, and those of the named tensors that it holds.
+
+    Raises:
+        Malformed, TooLarge, InvalidDocument: as :func:`decode` does.
+    """
     root = parse(body)
     if not isinstance(root, Object):
         raise invalid("", "a request is a JSON object")

@@ -103,9 +103,14 @@ def encode(document: Mapping[str, object]) -> list[bytes | memoryview]:
     tensors: dict[str, Tensor] = {}
     rest = _extract(document, "", tensors)
     (response,) = json.encode(rest)
+    return framed(tensors, {RESPONSE: response.decode()})
+
+
+def framed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """Return tensors and metadata as the pieces of a body, without copying what is contiguous."""
     # Largest items first, as the format's own writer does: every tensor stays aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    header: dict[str, object] = {METADATA: {RESPONSE: response.decode()}}
+    header: dict[str, object] = {METADATA: dict(metadata)}
     chunks: list[bytes | memoryview] = []
     offset = 0
     for name in names:

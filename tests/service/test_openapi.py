@@ -76,7 +76,8 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
     regions = {"v2_region_register", "v2_region_unregister", "v2_region_status"}
     regions |= {"v2_regions_unregister", "v2_regions_status"}
     others = {"compare", "labels", "variants", "variant", "live", "ready", "metrics"}
-    assert ids == losses | models | protocol | regions | others
+    served = {"models", "model", "model_upload", "model_delete", "model_loss"}
+    assert ids == losses | models | protocol | regions | others | served
 
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
