@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
 
 from service.errors import Fault, InvalidDocument, invalid
 from service.models.description import Description
-from service.models.running import Running
 from service.models.shelf import Shelf
 from service.questions import Answer, Asked, LossQuestion
 from service.schema.document import Document
@@ -19,6 +18,9 @@ from service.wire.formats import Source, Spoken, answer_format, features_format
 from service.wire.payload import Body, Limits, Payload, all_there, extent
 from service.wire.safetensors_header import REQUEST
 from xentcore import Evaluation, XentError
+
+if TYPE_CHECKING:
+    from service.models.running import Running
 
 CODES: Final[Mapping[str, str]] = {
     "softmax": "softmax_left_out",
@@ -34,7 +36,7 @@ class Made:
     name: str
     version: str
     model: Description
-    running: Running
+    running: "Running"
 
 
 class Conversation:

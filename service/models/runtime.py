@@ -1,5 +1,6 @@
 """ONNX Runtime as models are run with it: bounded memory, no spinning threads, nothing folded."""
 
+import re
 from typing import Any, Final
 
 import onnxruntime as ort
@@ -23,6 +24,8 @@ DTYPES: Final = {
     "tensor(uint64)": "uint64",
     "tensor(bool)": "bool",
 }
+_PREFIX: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_SOURCE: Final = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", re.DOTALL)
 FLOATS: Final = ("float16", "float32", "float64")
 
 
@@ -87,7 +90,7 @@ def _shape(shape: Any) -> tuple[int | str | None, ...]:  # noqa: ANN401  (a list
 
 def said(error: Exception) -> str:
     """Return what the runtime said, without places in its sources."""
-    text = str(error).partition("Status Message: ")[2] or str(error).rpartition("] : ")[2]
-    _, found, rest = text.partition("/onnxruntime_src/")
-    lines = (rest.rpartition(") ")[2] if found else text).splitlines()
-    return " ".join(line.strip() for line in lines if line.strip())[:300]
+    text = str(error)
+    text = text.partition("Status Message: ")[2] or _PREFIX.sub("", text)
+    text = _SOURCE.sub("", text)
+    return " ".join(text.split())[:300]

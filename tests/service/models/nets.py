@@ -19,18 +19,15 @@ LABELS: NDArray[np.int64] = _RNG.integers(CLASSES, size=23)
 LOGITS: NDArray[np.float32] = FEATURES @ W + B
 
 Constants = dict[str, NDArray[Any]]
+Port = tuple[str, int, Sequence[int | str] | None]
 
 
 def net(
     nodes: Sequence[NodeProto],
     constants: Constants,
     *,
-    inputs: Sequence[tuple[str, int, Sequence[int | str]]] = (
-        ("x", TensorProto.FLOAT, ["rows", PIXELS]),
-    ),
-    outputs: Sequence[tuple[str, int, Sequence[int | str] | None]] = (
-        ("y", TensorProto.FLOAT, ["rows", CLASSES]),
-    ),
+    inputs: Sequence[Port] = (("x", TensorProto.FLOAT, ["rows", PIXELS]),),
+    outputs: Sequence[Port] = (("y", TensorProto.FLOAT, ["rows", CLASSES]),),
     opset: int = OPSET,
     more: Sequence[tuple[str, int]] = (),
 ) -> ModelProto:

@@ -20,6 +20,7 @@ from tests.service.models.nets import (
     LOGITS,
     PIXELS,
     B,
+    Port,
     W,
     linear,
     net,
@@ -30,7 +31,7 @@ from tests.service.models.nets import (
 from xentcore import OUTPUTS, VARIANTS
 
 OUT = [each for each in OUTPUTS if each != "row_statistics"]
-FLOAT, HALF, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE
+FLOAT, HALF, DOUBLE = map(int, (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE))
 NAMES = ["ant", "bee", "cow", "dog"]
 
 
@@ -194,7 +195,7 @@ def test_a_convolution_on_images_agrees_with_pytorch(serving: Running, folder: P
         node("Softmax", "g", "p", axis=1),
         node("Flatten", "p", "y"),
     ]
-    inputs = [("x", FLOAT, ["rows", 2, 6, 6])]
+    inputs: list[Port] = [("x", FLOAT, ["rows", 2, 6, 6])]
     save(folder, net(pooled, weights, inputs=inputs, outputs=[("y", FLOAT, ["rows", 3])]), "images")
     logits = convolution(images).mean(dim=(2, 3))
     document = {"features": images.tolist(), "labels": labels.tolist()}
@@ -221,12 +222,13 @@ def test_a_convolution_on_images_agrees_with_pytorch(serving: Running, folder: P
 @pytest.mark.parametrize("kind", [HALF, DOUBLE])
 def test_models_of_other_types(serving: Running, folder: Path, kind: int) -> None:
     dtype = {HALF: np.float16, DOUBLE: np.float64}[kind]
-    shape = [("x", kind, ["rows", PIXELS])], [("y", kind, ["rows", CLASSES])]
+    taken: list[Port] = [("x", kind, ["rows", PIXELS])]
+    given: list[Port] = [("y", kind, ["rows", CLASSES])]
     model = net(
         [node("Gemm", "x W B", "z"), SOFTMAX],
         {"W": W.astype(dtype), "B": B.astype(dtype)},
-        inputs=shape[0],
-        outputs=shape[1],
+        inputs=taken,
+        outputs=given,
     )
     name = f"typed-{kind}"
     save(folder, model, name)
