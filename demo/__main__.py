@@ -9,6 +9,7 @@ from demo.checks import checks
 from demo.client import Client
 from demo.digits import train
 from demo.inquiry import inquire
+from demo.pixels import show
 from demo.report import report
 from demo.running import NoService, service
 from demo.tables import heading, paragraph
@@ -23,7 +24,8 @@ def main(url: str | None) -> int:
     try:
         with service(url) as (found, how):
             print(f"Xent at {found}, {how}.")
-            return _run(found)
+            code = _run(found)
+        return code if show() else 1
     except (NoService, httpx2.HTTPError) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         return 1

@@ -54,8 +54,11 @@ def answers_as_xent(url: str) -> bool:
 
 
 @contextmanager
-def started() -> Iterator[str]:
+def started(**more: str) -> Iterator[str]:
     """Start a service on a free loopback port, yield its URL, and stop it.
+
+    Args:
+        more: settings, as environment variables.
 
     Raises:
         NoService: it ended, or was not ready in time; says what it wrote last.
@@ -70,7 +73,7 @@ def started() -> Iterator[str]:
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "service"],
-                env={**kept, **own},
+                env={**kept, **own, **more},
                 cwd=Path(__file__).parent.parent,
                 stdout=stream,
                 stderr=stream,
