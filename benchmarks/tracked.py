@@ -1,7 +1,7 @@
 """Tracked evaluations: what it costs that an answer is remembered before it leaves."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -80,11 +80,14 @@ def _cases(*, quick: bool) -> Iterator[Case]:
     for rows, classes, requests in SHAPES:
         tensors = batch(rows, classes)
         burst = requests // QUICK if quick else requests
-        plain = {"outputs": OUTPUTS}
-        tracked = {**plain, "track": _track(rows, classes)}
+        track = _track(rows, classes)
+        lists = as_json(*tensors)
         bodies = {
-            JSON: _with_each(as_json(*tensors), plain, tracked),
-            SAFETENSORS: (as_safetensors(*tensors, **plain), as_safetensors(*tensors, **tracked)),
+            JSON: (_with(lists, outputs=OUTPUTS), _with(lists, outputs=OUTPUTS, track=track)),
+            SAFETENSORS: (
+                as_safetensors(*tensors, outputs=OUTPUTS),
+                as_safetensors(*tensors, outputs=OUTPUTS, track=track),
+            ),
         }
         for media_type, (without, with_track) in bodies.items():
             name = f"{rows} x {classes} {media_type.rpartition('x-')[2].rpartition('/')[2]}"
@@ -106,8 +109,8 @@ def _track(rows: int, classes: int) -> dict[str, object]:
     }
 
 
-def _with_each(lists: bytes, *documents: Mapping[str, object]) -> list[bytes]:
-    return [lists[:-1] + b", " + json.dumps(each).encode()[1:] for each in documents]
+def _with(lists: bytes, **document: object) -> bytes:
+    return lists[:-1] + b", " + json.dumps(document).encode()[1:]
 
 
 def _same(case: Case) -> Iterator[tuple[bytes]]:
