@@ -9,6 +9,7 @@
     ├── ClientDisconnected       the client went away; nobody is left to answer
     ├── Unauthenticated          no key, or a wrong one
     ├── Forbidden                a key without the scope
+    ├── UnknownProject           nothing was recorded under that name
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
 
@@ -70,6 +71,10 @@ class Unauthenticated(ServiceError):
 
 class Forbidden(ServiceError):
     """A key without the scope."""
+
+
+class UnknownProject(ServiceError):
+    """Nothing was ever recorded under that name."""
 
 
 class QueueFull(ServiceError):

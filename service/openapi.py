@@ -1,6 +1,6 @@
 """The OpenAPI document: operations from the registry, components from the schema models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -23,7 +23,7 @@ TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant",
+    404: "Unknown variant or project",
     408: "Body not complete within the deadline",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
@@ -64,6 +64,21 @@ def compare_operation() -> dict[str, Any]:
         "variants": [{"variant": "sparse"}, {"name": "hard", "variant": "focal"}],
     }
     return _operation("CompareRequest", "CompareAnswer", example)
+
+
+def history_operation(
+    parameters: Sequence[Mapping[str, Any]], model: type[BaseModel]
+) -> dict[str, Any]:
+    """Return how the framework is told of a question about a project's history."""
+    tag = {"ETag": {"description": "Of the answer.", "schema": {"type": "string"}}}
+    return {
+        "responses": {
+            200: {"model": model, "description": "The answer.", "headers": tag},
+            304: {"description": "The copy that If-None-Match names is still right."},
+            **problem_responses(401, 403, 404, 422, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
 
 
 def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:

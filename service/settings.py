@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from xentcore import kernels_dir
 
-Scope = Literal["evaluate", "metrics"]
+Scope = Literal["evaluate", "metrics", "read", "manage"]
 
 
 def _cores() -> int:
@@ -130,7 +130,8 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
-        description="key:scope+scope,... with scopes evaluate and metrics; none leaves all open",
+        description="key:scope+scope,... with scopes evaluate, metrics, read (the history) and "
+        "manage (alerts and notes); none leaves all open",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
