@@ -10,6 +10,8 @@
     ├── Unauthenticated          no key, or a wrong one
     ├── Forbidden                a key without the scope
     ├── UnknownProject           nothing was recorded under that name
+    ├── UnknownAlert             the project has no alert of that name
+    ├── AlertExists              the project has one of that name already
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
 
@@ -75,6 +77,14 @@ class Forbidden(ServiceError):
 
 class UnknownProject(ServiceError):
     """Nothing was ever recorded under that name."""
+
+
+class UnknownAlert(ServiceError):
+    """The project has no alert of that name."""
+
+
+class AlertExists(ServiceError):
+    """The project has an alert of that name already."""
 
 
 class QueueFull(ServiceError):

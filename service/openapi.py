@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import problems
+from service.history.rules import Rule
+from service.schema.alerts import WebhookMessage
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
 from service.schema.models import Base64Tensor, with_tensors
@@ -23,8 +25,9 @@ TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant or project",
+    404: "Unknown variant, project or alert",
     408: "Body not complete within the deadline",
+    409: "There already, and not the same",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
     422: "Understood, but not meaningful",
@@ -81,6 +84,15 @@ def history_operation(
     }
 
 
+def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of an operation that reads a small document itself, and who may ask."""
+    schema = {"schema": _ref(request.__name__), "example": dict(example)}
+    return {
+        "requestBody": {"required": True, "content": {json.MEDIA_TYPE: schema}},
+        "security": [{}, {"key": []}],
+    }
+
+
 def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     whole = get_openapi(
@@ -97,6 +109,8 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         LossAnswer,
         CompareAnswer,
         Problem,
+        Rule,
+        WebhookMessage,
         *map(with_tensors, models),
     ]
     schemas = models_json_schema(

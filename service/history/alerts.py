@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from service.errors import AlertExists, Fault, InvalidDocument, UnknownAlert, UnknownProject
+from service.errors import AlertExists, Fault, InvalidDocument, UnknownAlert
 from service.history import tables, times, webhooks
 from service.history.database import Database
 from service.history.rollups import project_of, view
@@ -218,63 +218,6 @@ class Alerts:
         others = {key: state for key, state in self._states.items() if key[0] != project}
         own = {(project, alert.rule.name): stands.state for alert, stands in changes}
         self._states = others | own
-
-
-class Watcher:
-    """Looks at the alerts of projects that changed, in a thread of its own.
-
-    Args:
-        database: where they are.
-        alerts: what is looked at.
-        interval_s: how long it rests in between.
-        report: told of what went wrong; the next turn tries again.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        alerts: Alerts,
-        *,
-        interval_s: float,
-        report: Callable[[Exception], None],
-    ) -> None:
-        self._database = database
-        self._alerts = alerts
-        self._interval_s = interval_s
-        self._report = report
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the project that is being looked at."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._turn()
-            except SQLAlchemyError as error:
-                self._report(error)
-            self._stopped.wait(self._interval_s)
-
-    def _turn(self) -> None:
-        project, alert = tables.project, tables.alert
-        watched = select(alert.c.project_id)
-        query = select(project.c.name).where(project.c.id.in_(watched)).order_by(project.c.id)
-        with self._database.reading() as connection:
-            names = connection.execute(query).scalars().all()
-        for name in names:
-            if self._stopped.is_set():
-                return
-            try:
-                self._alerts.evaluate(name)
-            except UnknownProject:  # it went meanwhile
-                continue
 
 
 def _alerts(connection: Connection, project_id: int) -> list[Alert]:

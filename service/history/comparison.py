@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from service.history.moments import ROUNDING, Moments, Numbers
@@ -100,7 +99,8 @@ def compare(baseline: Sums, candidate: Sums, *, alpha: float = 0.05) -> Comparis
     """Compare the losses of two sides, which must have the same unit.
 
     Args:
-        baseline, candidate: what was evaluated.
+        baseline: what was evaluated, with all its replicates, classes and sketch.
+        candidate: the same.
         alpha: level of tests; intervals hold with probability 1 - alpha.
     """
     paired = _covered(baseline) and _covered(candidate)
@@ -127,55 +127,54 @@ def compare(baseline: Sums, candidate: Sums, *, alpha: float = 0.05) -> Comparis
 def _difference(
     sides: tuple[Moments, Moments], drawn: tuple[Records, Records] | None, alpha: float
 ) -> Difference:
-    if drawn is None:
-        return _welch(sides, alpha)
-    sums = [np.stack([each["loss_sums"], each["weight_sums"]]) for each in drawn]
-    kept = (sums[0][1] > 0) & (sums[1][1] > 0)
-    losses, weights = np.stack([each[:, kept] for each in sums], axis=1)
+    return _welch(sides, alpha) if drawn is None else _paired(sides, drawn, alpha)
+
+
+def _paired(
+    sides: tuple[Moments, Moments], drawn: tuple[Records, Records], alpha: float
+) -> Difference:
+    weights = np.stack([each["weight_sums"] for each in drawn])
+    kept = (weights > 0).all(axis=0)
     count = int(kept.sum())
     if count < LEAST_REPLICATES:
-        units = np.zeros(2)
-    else:
-        units = np.array([float(side.w) for side in sides]) ** 2 / weights.var(axis=1, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = losses / weights
-        # Of n units the bootstrap's variance is that of n, not of n - 1 degrees of freedom.
-        errors = np.array(
-            [
-                _deviation(each) * math.sqrt(n / (n - 1)) if n > 1 else math.nan
-                for each, n in (
-                    (means[0], units[0]),
-                    (means[1], units[1]),
-                    (means[1] - means[0], units.min()),
-                )
-            ]
-        )
-    freedom = [
-        _together(count - 1, units[0] - 1),
-        _together(count - 1, units[1] - 1),
-        _together(count - 1, units.min() - 1),
-    ]
+        return _untold(sides, alpha, "paired_poisson_bootstrap")
+    weights = weights[:, kept]
+    one, other = np.stack([each["loss_sums"] for each in drawn])[:, kept] / weights
+    totals = np.array([float(side.w) for side in sides])
+    with np.errstate(divide="ignore"):
+        units = totals**2 / weights.var(axis=1, ddof=1)
+    if units.min() <= 1:
+        return _untold(sides, alpha, "paired_poisson_bootstrap")
+    of = np.array([*units, units.min()])
+    # The bootstrap of n units varies as they do around their own mean: n - 1 degrees of freedom.
+    deviations = np.array([each.std(ddof=1) for each in (one, other, other - one)])
+    errors = deviations * np.sqrt(of / (of - 1))
+    freedom = 1 / (1 / (count - 1) + 1 / (of - 1))
     return _stated(sides, units, errors, freedom, alpha, "paired_poisson_bootstrap")
 
 
 def _welch(sides: tuple[Moments, Moments], alpha: float) -> Difference:
     units = np.array([float(side.units) for side in sides])
-    errors = np.array([float(side.error) for side in sides])
     if units.min() <= 1:
-        return _stated(sides, np.zeros(2), np.full(3, np.nan), [1, 1, 1], alpha, "welch")
-    squares = errors**2
-    both = float(squares.sum())
+        return _untold(sides, alpha, "welch")
+    squares = np.array([float(side.error) for side in sides]) ** 2
+    both = squares.sum()
     # Welch and Satterthwaite; without any variance there is nothing to have degrees of freedom of.
-    freedom = both**2 / float((squares**2 / (units - 1)).sum()) if both > 0 else units.min() - 1
-    every = [units[0] - 1, units[1] - 1, freedom]
-    return _stated(sides, units, np.array([*errors, math.sqrt(both)]), every, alpha, "welch")
+    freedom = both**2 / (squares**2 / (units - 1)).sum() if both > 0 else units.min() - 1
+    errors = np.sqrt(np.array([*squares, both]))
+    return _stated(sides, units, errors, np.array([*(units - 1), freedom]), alpha, "welch")
+
+
+def _untold(sides: tuple[Moments, Moments], alpha: float, method: Method) -> Difference:
+    """Return the difference of which nothing is known but its value."""
+    return _stated(sides, np.zeros(2), np.full(3, np.nan), np.ones(3), alpha, method)
 
 
 def _stated(
     sides: tuple[Moments, Moments],
     units: Numbers,
     errors: Numbers,
-    freedom: list[float],
+    freedom: Numbers,
     alpha: float,
     method: Method,
 ) -> Difference:
@@ -208,7 +207,7 @@ def _stated(
         value=value,
         low=value - margins[2],
         high=value + margins[2],
-        p=_p(value, float(errors[2]), freedom[2]) if told.all() else math.nan,
+        p=_p(value, float(errors[2]), float(freedom[2])) if told.all() else math.nan,
         method=method,
     )
 
@@ -217,15 +216,6 @@ def _p(value: float, error: float, freedom: float) -> float:
     if error == 0:
         return 1.0 if value == 0 else 0.0
     return float(2 * stats.t.sf(abs(value) / error, freedom))
-
-
-def _together(one: float, other: float) -> float:
-    """Return the degrees of freedom of a variance that two uncertainties are in."""
-    return 1 / (1 / one + 1 / other) if min(one, other) > 0 else math.nan
-
-
-def _deviation(values: Numbers) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def _adjusted(ps: list[float]) -> list[float]:
@@ -294,5 +284,3 @@ def _moments(*numbers: float) -> Moments:
 
 
 _NOTHING: Final = _moments(0, 0, 0, 0, 0, 0)
-
-__all__ = ["ClassDifference", "Comparison", "Difference", "NDArray", "Side", "Verdict", "compare"]

@@ -117,6 +117,8 @@ def detect(buckets: Moments, watch: Watch, *, before: int = 0) -> Finding:
     """Return how things stand after the last of the buckets, which are in the order of time.
 
     Args:
+        buckets: without gaps; one may be empty.
+        watch: what to look for.
         before: buckets that were watched and are not here any more.
     """
     scan = _Scan(buckets, watch, before)
@@ -158,7 +160,7 @@ class _Scan:
             self.firing, self.since, self._way_back = True, bucket, 0.0
 
     def _suspect(self, bucket: int) -> Suspicion | None:
-        starts = np.arange(self._begin, bucket + 1)
+        starts = np.arange(self._begin, bucket + 1, dtype=np.float64)
         ends = Moments(*(each[bucket : bucket + 1] for each in self._running.sums()))
         own = self._buckets[self._begin : bucket + 1]
         before = self._running[self._begin : bucket + 1]
@@ -171,7 +173,7 @@ class _Scan:
         enough = since.units >= self._watch.first
         if not enough.any():
             return None
-        surprise = cusum.surprise(starts + self._before + 1.0)
+        surprise = cusum.surprise(starts + (self._before + 1))
         if self._steps is None:
             bounds, strengths = self._sequence(since, surprise, bucket)
         else:

@@ -12,6 +12,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from service.history import times
 
@@ -22,16 +23,24 @@ _Text = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 def _time(value: object) -> int:
-    """Return microseconds of a time as JSON holds it. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError("write a time as 2026-01-31T12:00:00Z")  # noqa: TRY004  (Pydantic's)
-    return times.parse(value)
+    """Return the microseconds of a time as JSON holds it."""
+    if not isinstance(value, str) or value.lstrip("-").isdecimal():
+        raise _wrong("write a time as 2026-01-31T12:00:00Z")
+    try:
+        return times.parse(value)
+    except (ValueError, OverflowError) as error:
+        raise _wrong(str(error)) from None
 
 
 def _step(value: object) -> int:
-    if not isinstance(value, str):
-        raise ValueError("write a step as 15m, 6h or 1d")  # noqa: TRY004
-    return times.parse_step(value)
+    try:
+        return times.parse_step(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _wrong("write a step as 15m, 6h or 1d") from None
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{message}", {"message": message})
 
 
 def _step_text(step_us: int) -> str:
@@ -89,14 +98,12 @@ class Reference(_Part):
 
     from_: Time | None = Field(None, alias="from", description="Not before; null: the beginning.")
     to: Time | None = Field(None, description="Before; null: where the watched time begins.")
-    model_version: Names = Field(
-        (), description="Of these versions; none: those that are watched."
-    )
+    model_version: Names = Field((), description="Of these versions; none: those that are watched.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.from_ is not None and self.to is not None and self.from_ >= self.to:
-            raise ValueError("from must be before to")
+            raise _wrong("from must be before to")
         return self
 
 
@@ -146,9 +153,9 @@ class Rule(_Part):
         for name, needed in wanted.items():
             given = getattr(self, name) is not None
             if needed is not None and given != needed:
-                raise ValueError(f"kind {self.kind} {'needs' if needed else 'takes no'} {name}")
+                raise _wrong(f"kind {self.kind} {'needs' if needed else 'takes no'} {name}")
         if self.kind == "cusum" and (self.threshold is None) == (self.reference is None):
-            raise ValueError("kind cusum needs either threshold or reference")
+            raise _wrong("kind cusum needs either threshold or reference")
         return self
 
     def stored(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _scalar(sums: Stack, name: str) -> Numbers:
 
 def _of_all_classes(sums: Stack, name: str) -> Numbers:
     pile = sums.piles["classes"]
-    return np.bincount(pile.owner, pile.records[name], minlength=sums.count)
+    return np.bincount(pile.owner, pile.records[name], minlength=sums.count).astype(np.float64)
 
 
 def _plain(total: Numbers, squares: Numbers, count: Numbers) -> Moments:
@@ -106,9 +106,7 @@ WATCHABLE: Final[Mapping[str, Watchable]] = {
         ("evaluated", "loss_sum", "weight_sum", *_SQUARES), _loss, _loss_of_classes
     ),
     "recall": Watchable(_CLASSES, _recall, _recall_of_classes),
-    "brier": Watchable(
-        ("evaluated", "decisions", "brier_sum", "brier_square_sum"), _brier
-    ),
+    "brier": Watchable(("evaluated", "decisions", "brier_sum", "brier_square_sum"), _brier),
     "gradient_norm.mean": Watchable(_CLASSES, _gradient_norm, _gradient_norm_of_classes),
     "nonfinite_rate": Watchable(("rows", "nonfinite"), _nonfinite_rate),
     "label_ratio": Watchable(("rows", "ignored"), _label_ratio),

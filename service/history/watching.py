@@ -88,9 +88,7 @@ def standing(view: View, rule: Rule, created: int) -> Standing:
     return _told(rule, start, target, watched, finding)
 
 
-def _told(
-    rule: Rule, start: int, target: Target, watched: Buckets, finding: Finding
-) -> Standing:
+def _told(rule: Rule, start: int, target: Target, watched: Buckets, finding: Finding) -> Standing:
     seen = finding.suspicion
     if seen is None:
         raise TypeError("nothing was found")
@@ -166,7 +164,7 @@ def _read(view: View, rule: Rule, selection: Selection) -> Buckets | None:
     return Buckets(moments, start, before, end)
 
 
-def _moments(  # noqa: PLR0913, PLR0917  (what, where, when)
+def _moments(
     view: View, rule: Rule, selection: Selection, series: list[Series], start: int, count: int
 ) -> Moments:
     watchable = WATCHABLE[rule.metric]
@@ -187,7 +185,6 @@ def _moments(  # noqa: PLR0913, PLR0917  (what, where, when)
     if watchable.of_classes is None:
         raise TypeError("the metric is none of a class")
     pile = sums.piles["classes"]
-    records = watchable.of_classes(pile.records)
-    return Moments(
-        *(np.bincount(pile.owner, each, minlength=count) for each in records.sums())
-    )
+    of_records = watchable.of_classes(pile.records).sums()
+    added = (np.bincount(pile.owner, each, minlength=count) for each in of_records)
+    return Moments(*(each.astype(np.float64) for each in added))

@@ -146,7 +146,7 @@ class Webhooks:
             self._settle(message, taken=self._send(message))
         with self._database.reading() as connection:
             due = connection.execute(select(tables.delivery.c.due).order_by("due").limit(1))
-            next_us = due.scalar_one_or_none()
+            next_us: int | None = due.scalar_one_or_none()
         if next_us is None:
             return POLL_S
         return min(POLL_S, max(0.0, (next_us - _now_us()) / times.SECOND))
@@ -205,8 +205,9 @@ class Webhooks:
 
 
 def backoff_s(attempts: int) -> float:
-    """Return how long to wait after that many attempts: twice as long each time, and by chance
-    up to half less, so that not all who wait come back at once.
+    """Return how long to wait after that many attempts: each time twice as long.
+
+    By chance it is up to half less, so that not all who wait come back at once.
     """
     longest = min(LONGEST_WAIT_S, 2.0 ** (attempts - 1))
     return longest * random.uniform(0.5, 1)  # noqa: S311  (no secret)
@@ -215,7 +216,9 @@ def backoff_s(attempts: int) -> float:
 def _due(now_us: int) -> Any:  # noqa: ANN401  (SQLAlchemy's)
     delivery = tables.delivery
     query = select(delivery.c.id, delivery.c.body, delivery.c.attempts)
-    return query.where(delivery.c.due <= now_us).order_by(delivery.c.due, delivery.c.id).limit(BATCH)
+    return (
+        query.where(delivery.c.due <= now_us).order_by(delivery.c.due, delivery.c.id).limit(BATCH)
+    )
 
 
 def _now_us() -> int:

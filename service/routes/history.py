@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from service.history import listing, timeseries
+from service.history import comparing, listing, timeseries
 from service.history.questions import Question, Selection
 from service.lookup import Lookup
 from service.openapi import history_operation
 from service.schema import history as schema
+from service.schema.alerts import Comparison
 
 _OF: Final = "/projects/{project}"
 
@@ -32,12 +33,19 @@ def router(lookup: Lookup) -> APIRouter:
 
     @routes.get(
         f"{_OF}/timeseries",
-        **_described(
-            "timeseries", "A metric over time", schema.Timeseries, timeseries.Question
-        ),
+        **_described("timeseries", "A metric over time", schema.Timeseries, timeseries.Question),
     )
     async def over_time(request: Request, project: str) -> Response:
         return await lookup.answer(request, project, timeseries.Question, timeseries.answer)
+
+    @routes.get(
+        f"{_OF}/compare",
+        **_described(
+            "compare_history", "Baseline against candidate", Comparison, comparing.Question
+        ),
+    )
+    async def compared(request: Request, project: str) -> Response:
+        return await lookup.answer(request, project, comparing.Question, comparing.answer)
 
     @routes.get(
         f"{_OF}/options/{{dimension}}",
