@@ -1,4 +1,4 @@
-"""Asking the history: the key, the question, what has not changed since, and a thread to read in."""
+"""Asking the history: the key, the question, what did not change since, a thread to read in."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -102,14 +102,10 @@ def _by_class(
 ) -> Cells:
     classes = Classes.of(view, series)
     asked = wanted.classes or (grouping.TOP_OF_ALL,)
-    kept = classes.wanted(view, wanted.selection, series, asked)
-    found = gather(
-        view,
-        series,
-        cover(wanted.selection, series, times.level_of(grid.step)),
-        [*STATUS, "classes"],
-        lambda part, position: classes.named(part, position, kept),
-    )
+    kept = classes.wanted(asked, lambda: classes.sums(view, wanted.selection, series))
+    pieces = cover(wanted.selection, series, times.level_of(grid.step))
+    narrow = classes.naming(series, kept)
+    found = gather(view, series, pieces, [*STATUS, "classes"], narrow)
     group, bucket, sums = _folded(found, groups, grid)
     pile = sums.piles["classes"]
     group, bucket = group[pile.owner], bucket[pile.owner]

@@ -1,5 +1,6 @@
 """Groups of series, by what they are asked to be told apart by; and classes by their names."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,12 +13,13 @@ from service.history import stack
 from service.history.metrics import Metric
 from service.history.questions import TAG, Selection
 from service.history.rollups import View
-from service.history.selection import Series, class_names, cover, gather, matching
+from service.history.selection import Narrow, Series, class_names, cover, gather, matching
 from service.history.stack import Integers, Pile, Stack
 
 CLASS: Final = "class"
 TOP: Final = "top:"
 TOP_OF_ALL: Final = "top:10"
+_TOP: Final = re.compile(r"top:\d{1,6}")
 DIMENSIONS: Final = ("model", "model_version", "variant", "settings", "label_schema")
 _LISTED: Final = 20
 
@@ -75,84 +77,85 @@ def refuse_mixed(series: Sequence[Series], by: Sequence[str], metric: Metric) ->
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The classes of several series, under one number for each name.
+    """The classes of several label schemas, under one number for each name.
 
     Attributes:
         names: by number.
-        begins: where each series' classes begin in ``numbers``.
-        numbers: of each series' classes, one series after the other.
+        numbers: of the classes of each schema, by its id.
     """
 
     names: list[str]
-    begins: Integers
-    numbers: Integers
+    numbers: Mapping[int, Integers]
 
     @classmethod
     def of(cls, view: View, series: Sequence[Series]) -> "Classes":
         """Return the classes of series: a name means the same under all label schemas."""
         schemas = class_names(view.connection, (each.schema.id for each in series))
-        numbers: dict[str, int] = {}
-        own: dict[int, list[int]] = {
-            schema: [numbers.setdefault(name, len(numbers)) for name in schemas[schema]]
+        place: dict[str, int] = {}
+        numbers = {
+            schema: np.array(
+                [place.setdefault(name, len(place)) for name in schemas[schema]], np.int64
+            )
             for schema in dict.fromkeys(each.schema.id for each in series)
         }
-        begins = np.cumsum([0, *(len(own[each.schema.id]) for each in series)])[:-1]
-        flat = [number for each in series for number in own[each.schema.id]]
-        return cls(list(numbers), begins.astype(np.int64), np.array(flat, np.int64))
+        return cls(list(place), numbers)
 
-    def named(self, part: Stack, position: Integers, wanted: NDArray[np.bool_] | None) -> None:
-        """Put the number of its name in place of each class, and drop what is not wanted.
+    def naming(self, series: Sequence[Series], wanted: NDArray[np.bool_] | None) -> Narrow:
+        """Return what puts the number of its name in place of each class of sums that are read.
 
         Args:
-            part: sums whose classes are those of their series.
-            position: which series, for each of them.
-            wanted: by number; ``None`` for all.
+            series: those that are read.
+            wanted: which classes are kept, by number; ``None`` for all.
         """
-        pile = part.piles["classes"]
-        number = self.numbers[self.begins[position[pile.owner]] + pile.key]
-        named = Pile(pile.owner, number, pile.records)
-        part.piles["classes"] = named if wanted is None else named.where(wanted[number])
+        schemas = list(self.numbers)
+        flat = np.concatenate([np.zeros(0, np.int64), *self.numbers.values()])
+        begins = np.cumsum([0, *map(len, self.numbers.values())])
+        begin = begins[[schemas.index(each.schema.id) for each in series]]
 
-    def wanted(self, view: View, question: Selection, series: Sequence[Series],
-               asked: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which classes are asked for, by number: names, indexes, top:N by sum of the loss.
+        def narrow(part: Stack, position: Integers) -> None:
+            pile = part.piles["classes"]
+            number = flat[begin[position[pile.owner]] + pile.key]
+            named = Pile(pile.owner, number, pile.records)
+            part.piles["classes"] = named if wanted is None else named.where(wanted[number])
+
+        return narrow
+
+    def wanted(self, asked: Sequence[str], sums: Callable[[], Pile]) -> NDArray[np.bool_]:
+        """Return which classes are asked for, by number.
+
+        Args:
+            asked: names, indexes, or ``top:N`` by sum of the loss.
+            sums: makes the sums of each class, see :meth:`sums`.
 
         Raises:
             InvalidDocument: there is no such class.
         """
         wanted = np.zeros(len(self.names), np.bool_)
         place = {name: number for number, name in enumerate(self.names)}
+        longest = max(map(len, self.numbers.values()), default=0)
         for each in asked:
             if each in place:
                 wanted[place[each]] = True
-            elif each.startswith(TOP) and each.removeprefix(TOP).isdecimal():
-                top = self._heaviest(view, question, series)
-                wanted[top[: int(each.removeprefix(TOP))]] = True
-            elif each.isdecimal() and int(each) < len(self.names):
-                wanted[self._indexed(int(each))] = True
+            elif _TOP.fullmatch(each):
+                wanted[heaviest(sums())[: int(each.removeprefix(TOP))]] = True
+            elif each.isdecimal() and int(each) < longest:
+                index = int(each)
+                wanted[[own[index] for own in self.numbers.values() if index < len(own)]] = True
             elif self.names:
                 listed = ", ".join(self.names[:_LISTED])
-                raise invalid("/class", f"no such class; there are {listed}; or top:N")
+                raise invalid("/class", f"no such class; there are {listed}; or ask for {TOP}N")
         return wanted
 
-    def _indexed(self, index: int) -> Integers:
-        """Return what the class of an index is called under each schema."""
-        ends = np.append(self.begins[1:], len(self.numbers))
-        at = self.begins + index
-        return self.numbers[at[at < ends]]
+    def sums(self, view: View, selection: Selection, series: Sequence[Series]) -> Pile:
+        """Return the sums of each class over a selection; its keys are the classes' numbers."""
+        pieces = cover(selection, series)
+        found = gather(view, series, pieces, ["classes"], self.naming(series, None))
+        return stack.fold(found.sums, np.zeros(found.sums.count, np.int64), 1).piles["classes"]
 
-    def _heaviest(self, view: View, question: Selection, series: Sequence[Series]) -> Integers:
-        """Return classes with rows by their share of the loss, the largest first."""
-        found = gather(
-            view,
-            series,
-            cover(question, series),
-            ["classes"],
-            lambda part, position: self.named(part, position, None),
-        )
-        whole = stack.fold(found.sums, np.zeros(found.sums.count, np.int64), 1).piles["classes"]
-        order = np.lexsort((whole.key, -whole.records["loss_sum"]))
-        return whole.key[order]
+
+def heaviest(sums: Pile) -> Integers:
+    """Return the keys of classes by their sum of the loss, the largest first."""
+    return sums.key[np.argsort(-sums.records["loss_sum"], kind="stable")]
 
 
 def _part(series: Series, name: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special, stats  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 Interval = tuple[Floats, Floats]

@@ -130,9 +130,7 @@ def _brier(sums: Stack) -> Estimates:
     value = _ratio(total, count)
     squares = (of("brier_square_sum"), total, count)
     error = intervals.ratio_error(count, total, count, squares=squares) * np.sqrt(_design(sums))
-    return Estimates(
-        value, *intervals.around(value, error, of("evaluated")), of("evaluated")
-    )
+    return Estimates(value, *intervals.around(value, error, of("evaluated")), of("evaluated"))
 
 
 def _gradient_norm(sums: Stack) -> Estimates:
@@ -203,7 +201,8 @@ def _alone(value: Floats, rows: Floats) -> Estimates:
 
 
 def _total(pile: Pile, name: str, count: int) -> Floats:
-    return np.bincount(pile.owner, pile.records[name], minlength=count)
+    totals = np.bincount(pile.owner, pile.records[name], minlength=count)
+    return np.asarray(totals, np.float64)
 
 
 def _design(sums: Stack) -> Floats:
@@ -318,4 +317,5 @@ def numbers(values: NDArray[Any]) -> list[float | None]:
     if finite.all():
         plain: list[float | None] = values.tolist()
         return plain
-    return [each if known else None for each, known in zip(values, finite, strict=True)]
+    pairs = zip(values.tolist(), finite.tolist(), strict=True)
+    return [each if known else None for each, known in pairs]

@@ -1,5 +1,6 @@
 """Query parameters as frozen documents: every one known, every offence named, none echoed."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Self, TypeVar, get_origin
@@ -18,12 +19,19 @@ from service.errors import Fault, InvalidDocument, escape
 from service.history import times
 
 TAG: Final = "tag."
+_OFFSET: Final = re.compile(r" (?=\d\d:\d\d$)")
 _TIME_SCHEMA: Final = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}],
     "examples": ["2026-01-31T12:00:00Z", 1769860800000],
 }
 
-Time = Annotated[int, BeforeValidator(times.parse), WithJsonSchema(_TIME_SCHEMA)]
+
+def _time(value: str) -> int:
+    # A + that was not escaped arrives as a space.
+    return times.parse(_OFFSET.sub("+", value))
+
+
+Time = Annotated[int, BeforeValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
 Names = Annotated[tuple[str, ...], Field(max_length=1000)]
 
 
@@ -84,10 +92,11 @@ class Referring(Selection):
         in_order(self.reference_from, self.reference_to, "reference_from")
         return self
 
-    @property
-    def refers(self) -> bool:
-        """Whether there is a reference."""
-        return self.reference_from is not None or self.reference_to is not None
+    def reference(self) -> "Referring | None":
+        """Return the same selection in the reference's time; ``None`` where there is none."""
+        if self.reference_from is None and self.reference_to is None:
+            return None
+        return self.model_copy(update={"from_": self.reference_from, "to": self.reference_to})
 
 
 def in_order(start: int | None, end: int | None, name: str) -> None:
@@ -110,23 +119,24 @@ def read(model: type[Q], pairs: Iterable[tuple[str, str]]) -> Q:
         if value:
             given[name].append(value)
     known = {field.alias or name: field for name, field in model.model_fields.items()}
-    tags = known.pop("tags", None) is not None
     document: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, found in given.items():
-        if name in known and get_origin(known[name].annotation) is tuple:
-            document[name] = found
-        elif name in known and len(found) > 1:
-            faults.append(Fault(f"/{name}", "give it once"))
-        elif name in known:
-            document[name] = found[0]
-        elif tags and name.startswith(TAG):
+        if name.startswith(TAG) and "tags" in known:
             document.setdefault("tags", {})[name.removeprefix(TAG)] = found
-        else:
-            listed = ", ".join([*known, *([f"{TAG}KEY"] if tags else [])])
+        elif name not in known or name == "tags":
+            listed = ", ".join(f"{TAG}KEY" if each == "tags" else each for each in known)
             faults.append(Fault(f"/{escape(name)}", f"no such parameter; known: {listed}"))
+        else:
+            many = get_origin(known[name].annotation) is tuple
+            document[name] = found if many else found[-1]
+            faults += [] if many or len(found) == 1 else [Fault(f"/{name}", "give it once")]
     if faults:
         raise InvalidDocument(faults)
+    return _validated(model, document)
+
+
+def _validated(model: type[Q], document: Mapping[str, object]) -> Q:
     try:
         return model.model_validate(document)
     except ValidationError as error:

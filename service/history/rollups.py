@@ -20,7 +20,6 @@ from sqlalchemy import (
     delete,
     insert,
     select,
-    text,
     values,
 )
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,10 +44,9 @@ def refresh(connection: Connection, *, project_id: int | None = None) -> bool:
     """Rebuild some of what is not what its batches say; return whether more may be left.
 
     Args:
-        connection: of a transaction that writes.
+        connection: of a transaction that writes, so that no batch comes in between.
         project_id: rebuild this project's only.
     """
-    _alone(connection)
     minutes = _dirty(connection, project_id)
     if not minutes:
         return False
@@ -156,16 +154,6 @@ class Refresher:
         while more and not self._stopped.is_set():
             with self._database.writing() as connection:
                 more = refresh(connection)
-
-
-def _alone(connection: Connection) -> None:
-    """Wait for all who mark minutes, and have them wait.
-
-    Otherwise a minute could be marked by who has not committed yet, rebuilt without that batch, and
-    unmarked. SQLite has one writer at a time anyway.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("LOCK TABLE dirty IN EXCLUSIVE MODE"))
 
 
 def _dirty(connection: Connection, project_id: int | None, *, most: int = MINUTES) -> list[Bucket]:

@@ -18,6 +18,10 @@ PAGE: Final = 4096  # stored rows that are decoded at a time
 BATCHES: Final = 0  # the length of what is read batch by batch
 
 
+# Changes sums that were read, of series at these places.
+Narrow = Callable[[Stack, Integers], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """A label schema, without its class names."""
@@ -92,17 +96,33 @@ def series_of(view: View) -> Iterator[Series]:
     last = times_of.order_by(batch.event_time.desc()).scalar_subquery()
     query = (
         select(
-            *(series.id, series.model, series.model_version, series.variant, series.family),
-            *(series.settings_hash, series.settings, series.tags),
-            *(schema.id, schema.name, schema.version, schema.digest, first, last),
+            tables.series,
+            schema.name.label("schema_name"),
+            schema.version.label("schema_version"),
+            schema.digest.label("schema_digest"),
+            first.label("first"),
+            last.label("last"),
         )
         .join(tables.label_schema, schema.id == series.label_schema_id)
         .where(series.project_id == view.project_id)
     )
-    for *own, tags, key, name, version, digest, begins, ends in view.connection.execute(query):
-        if begins is not None:
-            of = Schema(key, name, version, digest)
-            yield Series(*own, of, json.loads(tags), begins, ends)
+    for row in view.connection.execute(query):
+        if row.first is not None:
+            yield Series(
+                id=row.id,
+                model=row.model,
+                model_version=row.model_version,
+                variant=row.variant,
+                family=row.family,
+                settings_hash=row.settings_hash,
+                settings=row.settings,
+                schema=Schema(
+                    row.label_schema_id, row.schema_name, row.schema_version, row.schema_digest
+                ),
+                tags=json.loads(row.tags),
+                first=row.first,
+                last=row.last,
+            )
 
 
 def class_names(connection: Connection, schemas: Iterable[int]) -> dict[int, list[str]]:
@@ -142,7 +162,7 @@ def gather(
     series: Sequence[Series],
     pieces: Sequence[Piece],
     names: Sequence[str],
-    narrow: Callable[[Stack, Integers], None] | None = None,
+    narrow: Narrow | None = None,
 ) -> Gathered:
     """Return what is stored of series in these pieces of time.
 
@@ -151,8 +171,7 @@ def gather(
         series: their places in this list tell whose the sums are.
         pieces: from :func:`cover`.
         names: the columns that are wanted.
-        narrow: changes each part that was read, given the places of its series, before the next is
-            read: what is not needed takes no memory.
+        narrow: is applied to each part before the next is read: what it drops takes no memory.
     """
     place = {each.id: position for position, each in enumerate(series)}
     positions, starts, parts = [], [], []

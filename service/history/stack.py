@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.history.sums import ARRAYS as DTYPES
 from service.history.sums import (
     BINS,
     COUNTS,
@@ -21,7 +22,6 @@ from service.history.sums import (
     Records,
     hardness,
 )
-from service.history.sums import ARRAYS as DTYPES
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

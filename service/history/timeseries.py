@@ -103,8 +103,9 @@ def _grid(question: Question, start: int, end: int) -> Grid:
 def _refuse_long(rows: int) -> None:
     if rows > MOST_ROWS:
         raise invalid(
-            "/step", f"the answer would have {rows} rows, more than {MOST_ROWS}: ask for longer "
-            "steps, a shorter time or fewer groups"
+            "/step",
+            f"the answer would have {rows} rows, more than {MOST_ROWS}: ask for longer "
+            "steps, a shorter time or fewer groups",
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Table, insert, select, update
 
 from service.history import tables, times
 from service.history.database import Database
@@ -224,7 +224,7 @@ def _digest(value: object) -> str:
 
 def _one(
     connection: Connection,
-    table: Any,
+    table: Table,
     unique: Mapping[str, object],
     more: Mapping[str, object],
     key: str = "id",
