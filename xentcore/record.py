@@ -103,7 +103,7 @@ def recorded(
     squares = summary.squares.tolist()
     if each is not None:
         squares[1:] = [each * reduction.sum, each**2 * rows.evaluated]
-    found = histogram.distribution()
+    counted = histogram.minimum <= histogram.maximum
     losses, weights, labels = _rows(tally, each) if by_row else (None, None, None)
     return Recorded(
         variant=question.variant,
@@ -117,8 +117,8 @@ def recorded(
         loss_weight_sum=squares[1],
         weight_square_sum=squares[2],
         prior_sum=prior_sum,
-        loss_min=found.minimum,
-        loss_max=found.maximum,
+        loss_min=histogram.minimum if counted else None,
+        loss_max=histogram.maximum if counted else None,
         class_sums=_class_sums(summary.classes, question, each),
         buckets=histogram.counts,
         bins={
