@@ -1,4 +1,4 @@
-"""What deploy/prometheus says, asked of Prometheus' own tool and of the metrics that are exported."""
+"""deploy/prometheus, asked of Prometheus' own tool and of the metrics that are exported."""
 
 import json
 import os
