@@ -1,6 +1,7 @@
 """Tracked evaluations: what it costs that an answer is remembered before it leaves."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def _track(rows: int, classes: int) -> dict[str, object]:
         "model": "model",
         "model_version": "1",
         "batch_id": PLACE,
-        "event_time": "2026-01-31T12:00:00Z",
+        "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "label_schema": {
             "name": f"of-{classes}",
             "classes": [f"class {index}" for index in range(classes)],

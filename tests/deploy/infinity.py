@@ -83,10 +83,10 @@ def variables_in(text: str) -> set[str]:
     return {name for name, _ in _VARIABLE.findall(text)} | set(re.findall(r"\$(\w+)", text))
 
 
-def path_of(url: str) -> list[str]:
-    """Return the segments of a path; "" for one that is a variable."""
+def path_of(url: str) -> list[str | None]:
+    """Return the segments of a path; ``None`` for one that is a variable."""
     path = urlsplit(url).path
-    return ["" if _VARIABLE.fullmatch(part) else part for part in path.split("/")]
+    return [None if _VARIABLE.fullmatch(part) else part for part in path.split("/")]
 
 
 def parameters_of(url: str) -> list[tuple[str, str]]:

@@ -175,8 +175,7 @@ def operation(query: Query) -> Document:
     for template, operations in OPENAPI["paths"].items():
         parts = template.split("/")
         if len(parts) == len(path) and all(
-            part.startswith("{") if not given else part == given or part.startswith("{")
-            for part, given in zip(parts, path, strict=True)
+            part == given or part.startswith("{") for part, given in zip(parts, path, strict=True)
         ):
             asked: Document = operations["get"]
             return asked
