@@ -7,7 +7,7 @@ from typing import Final
 from demo import month
 from demo.client import Answer, Client
 from demo.digits import HeldOut
-from demo.inquiry import DOCUMENT
+from demo.inquiry import CLASS_NAMES
 from demo.report import PLAIN
 
 PROJECT: Final = "digits"
@@ -65,7 +65,7 @@ def _track(tracked: month.Tracked) -> Answer:
         "model_version": tracked.version,
         "batch_id": tracked.batch_id,
         "event_time": tracked.time.isoformat(),
-        "label_schema": {"name": "digits", "classes": DOCUMENT["class_names"]},
+        "label_schema": {"name": "digits", "classes": CLASS_NAMES},
         "sample_ids": tracked.ids,
     }
 

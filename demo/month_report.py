@@ -7,7 +7,7 @@ from demo import month
 from demo.checks import Check
 from demo.client import Answer
 from demo.history import MODEL, PROJECT, Remembered
-from demo.inquiry import DOCUMENT
+from demo.inquiry import CLASS_NAMES
 from demo.tables import heading, number, paragraph, table
 
 WORDS: Final = {"no_difference": "-", "insufficient": "too few", "not_comparable": "-"}
@@ -17,7 +17,7 @@ def month_report(remembered: Remembered) -> str:
     """Return what the service says of both halves."""
     start, middle = remembered.start, month.middle(remembered.start)
     last = month.end(start) - month.EVERY
-    names = [DOCUMENT["class_names"][digit] for digit in month.BLURRED]
+    names = [CLASS_NAMES[digit] for digit in month.BLURRED]
     baseline, candidate = month.VERSIONS
     note = paragraph(
         f"Both classifiers as versions {baseline} ({month.VERSIONS[baseline]}) and {candidate} "
@@ -61,7 +61,7 @@ def month_checks(remembered: Remembered) -> Iterator[Check]:
     )
     before, since = (_worse(half) for half in (remembered.before, remembered.since))
     yield not before, f"worse in the first half: {_listed(before)}"
-    blurred = [DOCUMENT["class_names"][digit] for digit in month.BLURRED]
+    blurred = [CLASS_NAMES[digit] for digit in month.BLURRED]
     yield since == blurred, f"worse since the blur: {_listed(since)}, and no other digit"
 
 
