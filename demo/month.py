@@ -16,9 +16,9 @@ from demo.batches import Batch
 from demo.digits import HeldOut
 
 DAYS: Final = 30
-EVERY: Final = timedelta(hours=4)
-SLOTS: Final = DAYS * 24 // 4
-ROWS: Final = 40
+EVERY: Final = timedelta(hours=6)
+SLOTS: Final = timedelta(days=DAYS) // EVERY
+ROWS: Final = 60
 VERSIONS: Final = {"1": "linear", "2": "neural"}
 BLURRED: Final = (3, 8)
 SEED: Final = 0

@@ -21,7 +21,7 @@ def month_report(remembered: Remembered) -> str:
     baseline, candidate = month.VERSIONS
     note = paragraph(
         f"Both classifiers as versions {baseline} ({month.VERSIONS[baseline]}) and {candidate} "
-        f"({month.VERSIONS[candidate]}) of one model, on the same images every four hours from "
+        f"({month.VERSIONS[candidate]}) of one model, on the same images every six hours from "
         f"{start:%d %B %Y} to {last:%d %B %Y}. From {middle:%d %B} on, version {candidate} is "
         f"given a blurred {' and a blurred '.join(names)}. Mean loss of both versions, and what "
         "the service calls their difference: worse or better, with all ten digits allowed for."
