@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import servers
+from benchmarks.bodies import JSON
 from benchmarks.harness import Row, Sample, Table
 
 KILLS: Final = 200
@@ -42,7 +43,7 @@ class Sent:
     Attributes:
         acknowledged: rows of batches that were answered, by the batch's name.
         replayed: answers that say an earlier try had been counted.
-        broken: tries that ended without an answer.
+        broken: requests whose connection broke before the answer; roughly.
         refusal: what the service said that it should not have said.
     """
 
@@ -58,11 +59,6 @@ class Sent:
         with self._lock:
             self.acknowledged[name] = rows
             self.replayed += replayed
-
-    def broke(self) -> None:
-        """Note a try without an answer."""
-        with self._lock:
-            self.broken += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +99,8 @@ def run(*, quick: bool) -> Table:
             Row("files that SQLite finds damaged", Sample((float(not found.sound),)), None, none),
         ),
         (
-            f"{sent.broken} requests broke off with their connection; every one was sent again "
-            f"until it was answered, and {sent.replayed} of these had been counted already. "
+            f"{sent.broken} connections broke with a request on them; every batch is sent again "
+            f"until it is answered, and {sent.replayed} of these had been counted already. "
             f"A service lives {LIVES_S[0]:g} to {LIVES_S[1]:g} s after it is ready.",
         ),
     )
@@ -154,8 +150,8 @@ def _client(number: int, port: int, sent: Sent, stop: threading.Event) -> None:
                 connection = connection or _connection(port)
                 answered = _send(connection, batch, sent)
             except (OSError, http.client.HTTPException):
+                sent.broken += connection is not None  # nobody listens: nothing was sent
                 connection = None
-                sent.broke()
             if not answered:
                 time.sleep(PAUSE_S)
 
@@ -165,7 +161,7 @@ def _send(
 ) -> bool:
     """Send a batch once; tell whether it was acknowledged."""
     name, rows, body = batch
-    connection.request("POST", "/loss/sparse", body)
+    connection.request("POST", "/loss/sparse", body, {"content-type": JSON})
     answer = connection.getresponse()
     text = answer.read()
     if answer.status == OK:

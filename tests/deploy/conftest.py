@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -16,6 +17,23 @@ NAN = {
     "data": b64encode(b"\x00\x00\xc0\x7f" * 4 + bytes(16)).decode(),
 }
 
+TRACK = {
+    "project": "digits",
+    "model": "reader",
+    "model_version": "1",
+    "batch_id": "first",
+    "event_time": datetime.now(UTC).isoformat(),
+    "label_schema": {"name": "four", "classes": ["a", "b", "c", "d"]},
+}
+ALERT = {
+    "name": "loss",
+    "kind": "threshold",
+    "metric": "loss.mean",
+    "threshold": 2.0,
+    "selection": {"model": "reader", "variant": "sparse"},
+    "step": "1h",
+}
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -27,6 +45,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             ("/loss/sparse", {**BATCH, "logits": NAN}),
             ("/loss/sparse", {}),
             ("/compare", {**BATCH, "variants": [{"variant": "sparse"}]}),
+            ("/loss/sparse", {**BATCH, "track": TRACK}),
+            ("/loss/sparse", {**BATCH, "track": TRACK, "labels": [1, 3]}),  # the same name
+            ("/projects/digits/alerts", ALERT),
         ):
             server.client.post(path, json=document)
         server.client.get("/health/ready")

@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
+from service.history.webhooks import Outcome
 from service.problems import KINDS
+from service.telemetry import REASONS
 from tests.deploy.exported import Exported
 from tests.deploy.promql import TARGET_LABELS, metrics_in
 from tests.service.harness import Running
@@ -32,7 +34,12 @@ TESTED = [
 OPERATIONS = json.loads((ROOT / "deploy/grafana/dashboards/operations.json").read_text())
 CHARTED = [target["expr"] for panel in OPERATIONS["panels"] for target in panel.get("targets", ())]
 EXPRESSIONS = [*(rule["expr"] for rule in RULES), *CHARTED]
-STATUSES = {str(kind.status) for kind in KINDS.values()}
+# What is hard to bring about: the values that these labels can have.
+RARE = {
+    "status": {str(kind.status) for kind in KINDS.values()},
+    "reason": set(REASONS.values()),
+    "outcome": set(get_args(Outcome)),
+}
 FROM_PROMETHEUS = ("up", "ALERTS")
 
 
@@ -79,8 +86,7 @@ def test_expressions_ask_for_what_is_exported(expression: str, exported: Exporte
         known = exported.labels[each.name] | TARGET_LABELS
         assert {label for label, _, _ in each.matchers} <= known
         for label, sign, value in each.matchers:
-            # Failures are hard to bring about: for them, those statuses that an answer can have.
-            seen = STATUSES if label == "status" else exported.values(each.name, label)
+            seen = exported.values(each.name, label) | RARE.get(label, set())
             if label not in TARGET_LABELS and sign in ("=", "=~"):
                 assert any(re.fullmatch(value, one) for one in seen), f"{label} is never {value}"
     labels = set[str]().union(*(exported.labels[each.name] for each in asked), TARGET_LABELS)
