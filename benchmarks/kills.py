@@ -33,6 +33,7 @@ CLASSES: Final = 4
 OK: Final = 200
 PASSING: Final = (429, 503)
 PAUSE_S: Final = 0.02
+TIMEOUT_S: Final = 30.0
 MOST_S: Final = 1500.0
 CLIENT_S: Final = 60.0
 
@@ -138,22 +139,21 @@ def _kill(kills: int, sent: Sent, folder: Path) -> int:
 
 def _client(number: int, port: int, sent: Sent, stop: threading.Event) -> None:
     """Send one batch after the other; each until it is answered, whatever happens."""
-    connection: http.client.HTTPConnection | None = None
-    for batch in _batches(number):
-        if stop.is_set():
-            return
-        answered = False
-        while not answered:
-            if sent.refusal:
-                return
+    batches = _batches(number)
+    batch = next(batches)
+    while not sent.refusal:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)) as service:
             try:
-                connection = connection or _connection(port)
-                answered = _send(connection, batch, sent)
+                while not sent.refusal:
+                    if _send(service, batch, sent):
+                        if stop.is_set():
+                            return
+                        batch = next(batches)
+                    else:
+                        time.sleep(PAUSE_S)
             except (OSError, http.client.HTTPException):
-                sent.broken += connection is not None  # nobody listens: nothing was sent
-                connection = None
-            if not answered:
-                time.sleep(PAUSE_S)
+                sent.broken += service.sock is not None  # nobody listens: nothing was sent
+        time.sleep(PAUSE_S)
 
 
 def _send(
@@ -170,13 +170,6 @@ def _send(
     if answer.status not in PASSING:
         sent.refusal = text.decode()
     return False
-
-
-def _connection(port: int) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", "/health/live")
-    connection.getresponse().read()
-    return connection
 
 
 def _batches(number: int) -> Iterator[tuple[str, int, bytes]]:
