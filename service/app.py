@@ -21,6 +21,7 @@ from service.kernels import Kernels
 from service.keys import Keys
 from service.lookup import Lookup
 from service.metrics import Metrics
+from service.notes import Notes
 from service.problems import problem_response
 from service.questions import CompareQuestion
 from service.routes import compare, docs, health, history, loss, metrics, variants
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     database = Database(sqlite_url(settings.data_dir))
     lookup = Lookup(database, keys)
+    notes = Notes(database, lookup, keys, body_deadline_s=settings.body_deadline_s)
     refresher = Refresher(
         database,
         interval_s=REFRESH_S,
@@ -101,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         loss.router(exchange, VARIANTS, of_losses),
         compare.router(exchange, CompareQuestion(of_compare)),
         variants.router(VARIANTS, of_settings),
-        history.router(lookup),
+        history.router(lookup, notes),
         health.router(engine, kernels),
         metrics.router(counted, keys),
         docs.router(),

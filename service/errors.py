@@ -10,6 +10,7 @@
     ├── Unauthenticated          no key, or a wrong one
     ├── Forbidden                a key without the scope
     ├── UnknownProject           nothing was recorded under that name
+    ├── UnknownAnnotation        no note of that id
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
 
@@ -75,6 +76,10 @@ class Forbidden(ServiceError):
 
 class UnknownProject(ServiceError):
     """Nothing was ever recorded under that name."""
+
+
+class UnknownAnnotation(ServiceError):
+    """The project has no note of that id."""
 
 
 class QueueFull(ServiceError):

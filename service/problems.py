@@ -39,6 +39,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     errors.Forbidden: Kind("forbidden", 403, "The key does not open this"),
     core.UnknownVariant: Kind("variant-unknown", 404, "No such variant"),
     errors.UnknownProject: Kind("project-unknown", 404, "No such project"),
+    errors.UnknownAnnotation: Kind("annotation-unknown", 404, "No such note"),
     errors.BodyTimeout: Kind("body-timeout", 408, "The body came too slowly"),
     errors.TooLarge: Kind("too-large", 413, "More than is allowed"),
     errors.UnsupportedMediaType: Kind("media-type", 415, "Not a supported media type or encoding"),

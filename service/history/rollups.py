@@ -102,6 +102,14 @@ def view(database: Database, project: str) -> Iterator[View]:
         refresh_all(database, project_id=found.id)
 
 
+@contextmanager
+def bare(database: Database, project: str) -> Iterator[View]:
+    """Open a transaction for who reads no rollups, which may be behind. Raises UnknownProject."""
+    with database.reading() as connection:
+        found = project_of(connection, project)
+        yield View(connection, project, found.id, found.revision)
+
+
 def project_of(connection: Connection, project: str) -> Any:  # noqa: ANN401
     """Return the id and the revision of a project. Raises UnknownProject."""
     found = connection.execute(
