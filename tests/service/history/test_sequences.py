@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, stats  # type: ignore[import-untyped]
 
 from service.history.moments import dispersion
 from service.history.sequences import one_sided, running, tuning, two_sided
