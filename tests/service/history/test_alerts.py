@@ -36,7 +36,12 @@ REFERENCE = {
 
 
 def batches(
-    first: int, last: int, *, shift: float = 0.0, seed: int = 0, **more: Any
+    first: int,
+    last: int,
+    *,
+    shift: float = 0.0,
+    seed: int = 0,
+    **more: Any,  # noqa: ANN401
 ) -> list[Batch]:
     """Return a batch of 60 rows in every minute from ``first`` up to ``last``."""
     random = np.random.default_rng((seed, first))
@@ -50,7 +55,7 @@ def _rows(random: np.random.Generator, shift: float) -> Rows:
     return simulated(random, 60, shift=shift)
 
 
-def rule(**more: Any) -> Rule:
+def rule(**more: Any) -> Rule:  # noqa: ANN401
     return Rule.model_validate({**RULE, **more})
 
 
