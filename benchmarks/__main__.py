@@ -18,6 +18,7 @@ from benchmarks import (
     core,
     cuda,
     growth,
+    history,
     json_body,
     kills,
     memory,
@@ -66,6 +67,7 @@ IDEAS: Final[dict[str, Callable[..., Table | tuple[Table, ...]]]] = {
     "tracked": tracked.run,
     "kills": kills.run,
     "growth-http": growth.http,
+    "history": history.run,
     "memory": memory.run,
     "cuda": cuda.run,
 }

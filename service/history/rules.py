@@ -44,8 +44,9 @@ def _wrong(message: str) -> PydanticCustomError:
 
 
 def _step_text(step_us: int) -> str:
-    unit = times.level_of(step_us)
-    return f"{step_us // unit}{dict(zip(times.LEVELS, 'mhd', strict=True))[unit]}"
+    units = {"d": times.DAY, "h": times.HOUR, "m": times.MINUTE}
+    name, unit = next(each for each in units.items() if step_us % each[1] == 0)
+    return f"{step_us // unit}{name}"
 
 
 def _names(value: object) -> object:
@@ -154,6 +155,8 @@ class Rule(_Part):
             given = getattr(self, name) is not None
             if needed is not None and given != needed:
                 raise _wrong(f"kind {self.kind} {'needs' if needed else 'takes no'} {name}")
+        if isinstance(self.selection.class_, str) and self.selection.class_.startswith("top:"):
+            raise _wrong("name one class: which are the heaviest changes with the rows")
         if self.kind == "cusum" and (self.threshold is None) == (self.reference is None):
             raise _wrong("kind cusum needs either threshold or reference")
         return self
