@@ -11,12 +11,15 @@ from typing import Any, get_args
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from service.history.database import sqlite_url
 from service.history.webhooks import Outcome
 from service.problems import KINDS
 from service.telemetry import REASONS
+from tests.deploy.batches import TRACK
 from tests.deploy.exported import Exported
+from tests.deploy.exported import exported as exported_by
 from tests.deploy.promql import TARGET_LABELS, metrics_in
-from tests.service.harness import Running
+from tests.service.harness import BATCH, Running
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -92,6 +95,17 @@ def test_expressions_ask_for_what_is_exported(expression: str, exported: Exporte
     labels = set[str]().union(*(exported.labels[each.name] for each in asked), TARGET_LABELS)
     grouped = re.findall(r"\bby\s*\(([^)]*)\)", expression)
     assert {label.strip() for group in grouped for label in group.split(",")} <= labels | {"le"}
+
+
+def test_what_the_history_refuses_is_told_apart_from_the_rest(tmp_path: Path) -> None:
+    server = Running(data_dir=tmp_path, database_url=sqlite_url(tmp_path / "away"))
+    try:
+        refused = server.client.post("/loss/sparse", json={**BATCH, "track": TRACK})
+        assert refused.status_code == 503
+        exports = exported_by(server)
+        assert exports.values("xent_rejected_total", "reason") == {"history_unavailable"}
+    finally:
+        server.stop()
 
 
 def test_the_service_is_scraped_by_the_names_and_port_of_the_containers() -> None:
