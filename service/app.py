@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -15,29 +16,49 @@ from service import openapi
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
+from service.history.alerts import Alerts
 from service.history.database import Database, sqlite_url
 from service.history.recorder import Recorder, RecorderLimits
+from service.history.rollups import Refresher
 from service.history.sweeper import Sweeper
+from service.history.watcher import Watcher
+from service.history.webhooks import Webhooks
 from service.kernels import Kernels
 from service.keys import Keys
 from service.labelling import Labelling
+from service.lookup import Lookup
 from service.metrics import Metrics
+from service.notes import Notes
 from service.problems import problem_response
 from service.questions import CompareQuestion, LossQuestion, Question
 from service.relabelling import Relabelling
-from service.routes import compare, docs, health, labels, loss, metrics, variants
+from service.routes import (
+    alerts,
+    compare,
+    docs,
+    health,
+    history,
+    labels,
+    loss,
+    metrics,
+    variants,
+)
 from service.routes.kserve import inference, models, protocol, regions
 from service.routes.kserve.served import Served
+from service.schema.document import Document
 from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
-from service.telemetry import Telemetry, make_logger, notes_of
+from service.telemetry import Logger, Telemetry, make_logger, notes_of
 from service.terms import terms_of
 from service.tracking import Tracking
 from service.version import VERSION
 from service.warmup import warm_up
+from service.watch import Watch
 from service.wire.kserve.regions import Regions
 from xentcore import VARIANTS, XentError, resolve_device
+
+REFRESH_S: Final = 2.0  # rollups are brought up to date this often, whether or not somebody asks
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -76,6 +97,11 @@ def create_app(settings: Settings) -> FastAPI:
         device=device,
     )
 
+    lookup = Lookup(database, keys)
+    notes = Notes(database, lookup, keys, body_deadline_s=settings.body_deadline_s)
+    watched, background = _background(settings, database, counted, log)
+    watch = Watch(watched, lookup, keys, body_deadline_s=settings.body_deadline_s)
+
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
@@ -108,6 +134,8 @@ def create_app(settings: Settings) -> FastAPI:
         await kernels.take()
         await asyncio.gather(engine.start(), recorder.start())
         sweeper.start()
+        for worker in background:
+            worker.start()
         kernels.begin_building()
         # What is there now stays: a collection that looked through all of PyTorch's modules again
         # would stop an evaluation for a tenth of a second.
@@ -116,6 +144,8 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await kernels.stop()
         engine.stop()
+        for worker in background:
+            await to_thread.run_sync(worker.stop)
         await sweeper.stop()
         await recorder.stop()
         database.close()
@@ -124,6 +154,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.kernels = kernels
     app.state.metrics = counted
+    app.state.database = database
     app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):
@@ -137,19 +168,51 @@ def create_app(settings: Settings) -> FastAPI:
         models.router(served),
         inference.router(served, exchange),
         regions.router(served, keys, deadline_s=settings.body_deadline_s),
+        alerts.router(watch),
+        history.router(lookup, notes),
         health.router(engine, kernels, recorder),
         metrics.router(counted, keys),
         docs.router(),
     ):
         app.include_router(router)
 
+    _describe(app, [*of_losses.values(), of_compare])
+    return app
+
+
+def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:
+    """Have the application describe itself with what the framework cannot know."""
+
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = openapi.document(app, [*of_losses.values(), of_compare])
+            app.openapi_schema = openapi.document(app, models)
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
-    return app
+
+
+def _background(
+    settings: Settings, database: Database, counted: Metrics, log: Logger
+) -> tuple[Alerts, tuple[Watcher, Webhooks, Refresher]]:
+    """Return the alerts, and the threads that look after the history."""
+
+    def failed(what: str) -> Callable[[Exception], None]:
+        return lambda error: log.warning(what, error=type(error).__name__)
+
+    refresher = Refresher(database, interval_s=REFRESH_S, report=failed("rollups_not_rebuilt"))
+    webhooks = Webhooks(
+        database,
+        settings.webhook_hosts,
+        deadline_s=settings.webhook_deadline_s,
+        count=counted.count_delivery,
+        report=failed("webhooks_not_sent"),
+    )
+    watched = Alerts(database, settings.webhook_hosts, wake=webhooks.wake)
+    counted.show_alerts(watched.states)
+    interval_s = settings.alert_interval_s
+    report = failed("alerts_not_looked_at")
+    watcher = Watcher(database, watched, interval_s=interval_s, report=report)
+    return watched, (watcher, webhooks, refresher)
 
 
 def _database_url(settings: Settings) -> str:

@@ -76,7 +76,11 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
     regions = {"v2_region_register", "v2_region_unregister", "v2_region_status"}
     regions |= {"v2_regions_unregister", "v2_regions_status"}
     others = {"compare", "labels", "variants", "variant", "live", "ready", "metrics"}
-    assert ids == losses | models | protocol | regions | others
+    asking = {"projects", "series", "timeseries", "options"}
+    asking |= {"classes", "hardest", "calibration", "histogram"}
+    asking |= {"annotations", "note_create", "note_delete", "export"}
+    watching = {"compare_history", "alerts", "alert_create", "alert_delete"}
+    assert ids == losses | models | protocol | regions | others | asking | watching
 
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
