@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings, engine=engine, kernels=kernels, keys=keys, metrics=counted, device=device
     )
 
-    database = Database(sqlite_url(settings.data_dir))
+    database = Database(_database_url(settings))
     lookup = Lookup(database, keys)
     notes = Notes(database, lookup, keys, body_deadline_s=settings.body_deadline_s)
     refresher = Refresher(
@@ -117,6 +117,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
     return app
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is None:
+        return sqlite_url(settings.data_dir)
+    return settings.database_url.get_secret_value()
 
 
 async def _problem(request: Request, error: Exception) -> Response:
