@@ -44,7 +44,7 @@ def record(
     Raises:
         BatchConflict: another batch of that name is stored.
         UnknownSchema: its label schema was never declared.
-        SchemaMismatch: its label schema has fewer classes.
+        SchemaMismatch: its label schema has another number of classes.
         SumsOverflow: a sum is not finite.
         TooOld: it would be removed at once.
     """
@@ -125,6 +125,10 @@ def _check_time(event_time: int, oldest: int | None) -> None:
 
 def _check_classes(entry: Entry, place: Place) -> None:
     seen = int(entry.sums.classes["class"].max(initial=-1)) + 1
-    if seen > place.classes:
-        message = f"the label schema has {place.classes} classes, the batch at least {seen}"
+    if entry.classes not in (None, place.classes) or seen > place.classes:
+        has = f"at least {seen}" if entry.classes is None else str(entry.classes)
+        message = (
+            f"the label schema was declared with {place.classes} classes, the batch has {has}: "
+            "declare it again, or under another name"
+        )
         raise SchemaMismatch([Fault(POINTER, message)])

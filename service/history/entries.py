@@ -34,6 +34,7 @@ class Entry:
             from another one of the same name.
         sums: of its rows.
         kept: the request, where rows still wait for their labels.
+        classes: how many the batch has; ``None`` where no row told.
     """
 
     key: SeriesKey
@@ -42,6 +43,7 @@ class Entry:
     digest: bytes
     sums: Sums
     kept: Kept | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

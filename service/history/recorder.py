@@ -74,6 +74,11 @@ class Recorder:
         """Requests that wait to be written."""
         return self._writer.waiting
 
+    @property
+    def opened(self) -> bool:
+        """Whether the tables have been made, or found, since the start."""
+        return self._writer.opened
+
     async def start(self) -> None:
         """Make the tables, and begin to write. A database that does not answer is waited for.
 
@@ -92,7 +97,7 @@ class Recorder:
         Raises:
             BatchConflict: another batch of that name is stored.
             UnknownSchema: a label schema was never declared.
-            SchemaMismatch: a label schema has fewer classes than its batch.
+            SchemaMismatch: a label schema has another number of classes than its batch.
             SumsOverflow: a sum is not finite.
             TooOld: an event time lies before what is kept.
             TooLarge: a body is larger than what is kept for late labels.

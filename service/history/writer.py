@@ -73,6 +73,11 @@ class Writer:
         """How much work waits."""
         return len(self._waiting)
 
+    @property
+    def opened(self) -> bool:
+        """Whether the tables have been made, or found, since the start."""
+        return self._migrated
+
     def start(self) -> None:
         """Make the tables, and begin to write.
 
