@@ -9,9 +9,8 @@ import orjson
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
-from sqlalchemy.exc import OperationalError
 
-from service.errors import QueueFull, Unavailable
+from service.errors import QueueFull
 from service.history import export, listing, rollups
 from service.history.database import Database
 from service.history.questions import Question, read
@@ -54,7 +53,7 @@ class Lookup:
             Unauthenticated, Forbidden: the key does not open this.
             InvalidDocument: the question is not meaningful.
             UnknownProject: there is nothing to ask.
-            Unavailable: the database does not answer.
+            HistoryUnavailable: the database does not answer.
         """
         question = self.question(request, model)
         return await self.run(partial(self._answer, request, project, lambda v: ask(v, question)))
@@ -87,11 +86,8 @@ class Lookup:
         return read(model, request.query_params.multi_items())
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do work that reads the database in a thread. Raises Unavailable where that fails."""
-        try:
-            return await to_thread.run_sync(work, limiter=self._limiter)
-        except OperationalError:
-            raise Unavailable("the database of the history does not answer") from None
+        """Do work that reads the database in a thread, and return what it returns."""
+        return await to_thread.run_sync(work, limiter=self._limiter)
 
     def unchanged(self, request: Request, project: str) -> Response | None:
         """Return 304 where the caller's copy is of the project as it is."""

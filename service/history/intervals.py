@@ -14,6 +14,7 @@ Interval = tuple[Floats, Floats]
 
 LEVEL: Final = 0.95
 _TAIL: Final = (1 - LEVEL) / 2
+_MANY: Final = 10.0  # the binomial of this deviation is as good as normal
 _Z: Final = float(special.ndtri(1 - _TAIL))
 
 
@@ -100,11 +101,16 @@ def quantile_ranks(count: Floats, share: float) -> Interval:
     """Return the ranks, from 1, of the two rows between which a quantile lies.
 
     No assumption about the distribution: the number of rows below the quantile is binomial. Rank 0
-    and rank n + 1 mean that there are too few rows for that end. Source: Conover, Practical
+    and rank n + 1 mean that there are too few rows for that end. With many rows the binomial is
+    taken as normal, rounded outwards: a rank or two of hundreds. Source: Conover, Practical
     Nonparametric Statistics, 3rd ed. (1999), section 3.2.
     """
-    low = stats.binom.ppf(_TAIL, count, share)
-    high = stats.binom.ppf(1 - _TAIL, count, share) + 1
+    deviation = np.sqrt(count * share * (1 - share))
+    low = np.floor(count * share - _Z * deviation)
+    high = np.ceil(count * share + _Z * deviation) + 1
+    few = deviation < _MANY
+    low[few] = stats.binom.ppf(_TAIL, count[few], share)
+    high[few] = stats.binom.ppf(1 - _TAIL, count[few], share) + 1
     return low, high
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select, bindparam, collate, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.errors import UnknownProject
+from service.errors import HistoryUnavailable, UnknownProject
 from service.history import stack, tables, times
 from service.history.database import Database
 from service.history.stack import Stack
@@ -152,7 +152,7 @@ class Refresher:
         while not self._stopped.wait(self._interval_s):
             try:
                 self._turn()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, HistoryUnavailable) as error:
                 self._report(error)
 
     def _turn(self) -> None:

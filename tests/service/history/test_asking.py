@@ -3,9 +3,11 @@
 import io
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
@@ -173,12 +175,14 @@ def test_exports_are_files(running: Running) -> None:
     assert text.headers["content-type"] == "text/csv; charset=utf-8"
 
 
-def test_a_database_that_does_not_answer_is_no_bug(running: Running) -> None:
-    with database_of(running).writing() as connection:
-        connection.exec_driver_sql("DROP TABLE annotation")
-    answer = running.client.get("/projects/p/annotations")
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+def test_a_database_that_is_away_is_no_bug(running: Running, tmp_path: Path) -> None:
+    database_of(running).close()  # connections that are open go on
+    elsewhere = tmp_path.rename(tmp_path.with_name("elsewhere"))
+    away = running.client.get("/projects/p/series")
+    assert away.status_code == 503
+    assert int(away.headers["retry-after"]) >= 1
+    elsewhere.rename(tmp_path)
+    assert running.client.get("/projects/p/series").status_code == 200
 
 
 def test_questions_are_answered_beside_each_other(running: Running) -> None:
@@ -197,3 +201,59 @@ def test_questions_are_answered_beside_each_other(running: Running) -> None:
     for each in threads:
         each.join()
     assert found == [expected] * 20
+
+
+def test_what_was_evaluated_is_told(start: Start) -> None:
+    """From the logits to the line of a chart: nothing is lost, nothing counts twice."""
+    client = start().client
+    random = np.random.default_rng(0)
+    names = ["ant", "bee", "cat"]
+    losses: list[float] = []
+    sums: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
+    for minute in range(6):
+        logits = random.normal(0, 2, (20, 3)).tolist()
+        labels = random.integers(0, 3, 20).tolist()
+        track = {
+            "project": "p",
+            "model": "m",
+            "model_version": "v1" if minute < 3 else "v2",
+            "batch_id": f"b{minute}",
+            "event_time": f"2026-01-01T00:0{minute}:00Z",
+            "label_schema": {"name": "insects", "classes": names},
+        }
+        body = {
+            "logits": logits,
+            "labels": labels,
+            "track": track,
+            "outputs": ["per_class", "per_sample", "distribution"],
+        }
+        answer = client.post("/loss/focal", json=body)
+        assert answer.status_code == 200, answer.text
+        losses += answer.json()["per_sample"]
+        per_class = answer.json()["per_class"]
+        for index, name in enumerate(names):
+            sums[name][0] += per_class["loss_sum"][index]
+            sums[name][1] += per_class["support"][index]
+        assert client.post("/loss/focal", json=body).json()["track"]["status"] == "replayed"
+    whole = "/projects/p/timeseries?step=1d"
+    (mean,) = client.get(whole).json()["rows"]
+    assert mean["value"] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert mean["rows"] == 120
+    error = np.std(losses, ddof=1) / np.sqrt(120)
+    assert mean["high"] - mean["low"] == pytest.approx(2 * 1.98 * error, rel=0.01)
+    (largest,) = client.get(f"{whole}&metric=loss.max").json()["rows"]
+    assert largest["value"] == pytest.approx(max(losses), rel=1e-6)
+    for row in client.get(f"{whole}&by=class").json()["rows"]:
+        total, support = sums[row["class"]]
+        assert row["value"] == pytest.approx(total / support, rel=1e-6)
+        assert row["rows"] == support
+    (hardest,) = client.get("/projects/p/hardest?limit=1").json()["rows"]
+    assert hardest["loss"] == pytest.approx(max(losses), rel=1e-6)
+    assert hardest["label_name"] in names
+    kinds = [each["kind"] for each in client.get("/projects/p/annotations").json()["annotations"]]
+    assert kinds == ["version", "version"]
+    assert client.get("/projects").json()["projects"][0]["rows"] == 120
+    document = client.get("/openapi.json").json()
+    for name, queries in QUERIES.items():
+        answer = client.get(f"/projects/p/{name}{queries[0]}")
+        validator(document, f"/projects/{{project}}/{name}").validate(answer.json())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest, ttest_1samp  # type: ignore[import-untyped]
+from scipy.stats import binom, binomtest, ttest_1samp  # type: ignore[import-untyped]
 
 from service.history import intervals
 from service.history.metrics import METRICS
@@ -111,6 +111,18 @@ def test_a_quantile_is_held(share: float, count: int) -> None:
     assert np.median(high - low) < 6 * truth / np.sqrt(count * (1 - share))
     exact = np.sort(losses, axis=1)[:, int(np.ceil(share * count)) - 1]
     np.testing.assert_allclose(histograms.quantile(share), exact, rtol=0.0101)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_ranks_are_those_of_the_binomial(share: float) -> None:
+    count = np.array([1, 10, 100, 1000, 12_345, 10_000_000]) * 1.0
+    low, high = intervals.quantile_ranks(count, share)
+    exact_low = binom.ppf(0.025, count, share)
+    exact_high = binom.ppf(0.975, count, share) + 1
+    assert (np.abs(low - exact_low) <= 2).all()
+    assert (np.abs(high - exact_high) <= 2).all()
+    held = binom.cdf(high - 1, count, share) - binom.cdf(low - 1, count, share)
+    assert (held >= 0.95).all()
 
 
 def test_a_quantile_beyond_the_rows_has_an_open_end() -> None:

@@ -22,6 +22,7 @@ from tests.service.history.histories import (
     simulated,
     sums_of,
 )
+from tests.service.history.postgres import Postgres
 
 
 def stored(database: Database) -> list[tuple[Any, ...]]:
@@ -73,6 +74,23 @@ def test_both_databases_hold_the_same_bytes(database: Database, tmp_path: Path) 
         refresh_all(each)
     assert stored(database) == stored(other)
     other.close()
+
+
+def test_the_language_of_a_database_alters_no_byte(postgres: Postgres, tmp_path: Path) -> None:
+    """In English `a` comes before `B`, and in bytes it does not."""
+    english = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+    postgres.execute(f"CREATE DATABASE english {english}")
+    try:
+        databases = [Database(postgres.url("english")), Database(sqlite_url(tmp_path))]
+        for each in databases:
+            each.migrate()
+            insert_batches(each, same_moment())
+            refresh_all(each)
+        assert stored(databases[0]) == stored(databases[1])
+        for each in databases:
+            each.close()
+    finally:
+        postgres.execute("DROP DATABASE english WITH (FORCE)")
 
 
 def test_every_level_is_the_merged_sums_of_its_batches(database: Database) -> None:
