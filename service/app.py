@@ -114,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.kernels = kernels
     app.state.metrics = counted
+    app.state.tracking = tracking
     app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):
