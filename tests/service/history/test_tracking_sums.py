@@ -46,7 +46,7 @@ def history(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[History]:
     """A server that takes bodies as a whole, and one that takes what it can in pieces."""
-    settings = {"stream_bytes": 0, "piece_bytes": 1000} if request.param == "pieces" else {}
+    settings = {"stream_bytes": 0, "piece_bytes": 64} if request.param == "pieces" else {}
     found = History.start(tmp_path_factory.mktemp(request.param), **settings)
     yield found
     found.running.stop()
