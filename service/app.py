@@ -155,6 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.kernels = kernels
     app.state.metrics = counted
     app.state.database = database
+    app.state.tracking = tracking
     app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):

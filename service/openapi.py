@@ -270,7 +270,8 @@ def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[
                 "description": "The answer. `Accept: application/x-safetensors` returns tensors.",
                 "headers": {
                     "Server-Timing": {
-                        "description": "receive, decode, compute and encode, in ms.",
+                        "description": "receive, decode, compute, record (where the batch is "
+                        "tracked) and encode, in ms.",
                         "schema": {"type": "string"},
                     }
                 },

@@ -116,6 +116,7 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
         kernels=running.kernels,
         keys=Keys(()),
         metrics=running.metrics,
+        tracking=running.tracking,
         device=torch.device("cpu"),
     )
     variant = VARIANTS["sparse"]
