@@ -19,7 +19,7 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.problems import problem_response
 from service.questions import CompareQuestion
-from service.routes import compare, docs, health, loss, metrics, variants
+from service.routes import compare, dashboard, docs, health, loss, metrics, variants
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
 from service.telemetry import Telemetry, make_logger, notes_of
@@ -85,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         health.router(engine, kernels),
         metrics.router(counted, keys),
         docs.router(),
+        dashboard.router(),
     ):
         app.include_router(router)
 
