@@ -1,6 +1,6 @@
 """The OpenAPI document: operations from the registry, components from the schema models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -10,27 +10,34 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import problems
+from service.history.annotations import Note
+from service.history.rules import Rule
+from service.schema.alerts import WebhookMessage
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
-from service.schema.models import Base64Tensor, with_tensors
+from service.schema.models import Base64Tensor, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
 from xentcore import Variant
 
 COMPONENTS: Final = "#/components/schemas/"
-EVALUATION_STATUSES: Final = (400, 401, 403, 408, 413, 415, 422, 429, 503)
+EVALUATION_STATUSES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
+LABELS_STATUSES: Final = (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503)
 TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant",
+    404: "Unknown variant, batch, project, annotation or alert",
     408: "Body not complete within the deadline",
+    409: "There already, and not the same",
+    410: "The logits are not kept, or no longer",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
     422: "Understood, but not meaningful",
     429: "Queue full",
     503: "Starting, draining, out of time, or out of device memory",
 }
+KEYS: Final[list[dict[str, list[str]]]] = [{}, {"key": []}]
 BINARY: Final = {"type": "string", "format": "binary"}
 DESCRIPTION: Final = (
     "Cross-entropy losses with stated conventions: POST a batch of logits and labels, get the "
@@ -53,7 +60,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def loss_operation(variant: Variant[Any]) -> dict[str, Any]:
     """Return what the framework cannot know of an operation that reads its body itself."""
-    return _operation(f"{camel(variant.slug)}Request", "LossAnswer", dict(variant.example))
+    example = dict(variant.example)
+    return _operation(f"{camel(variant.slug)}Request", "LossAnswer", example)
 
 
 def compare_operation() -> dict[str, Any]:
@@ -64,6 +72,66 @@ def compare_operation() -> dict[str, Any]:
         "variants": [{"variant": "sparse"}, {"name": "hard", "variant": "focal"}],
     }
     return _operation("CompareRequest", "CompareAnswer", example)
+
+
+def history_operation(
+    parameters: Sequence[Mapping[str, Any]], model: type[BaseModel]
+) -> dict[str, Any]:
+    """Return how the framework is told of a question about a project's history."""
+    tag = {"ETag": {"description": "Of the answer.", "schema": {"type": "string"}}}
+    return {
+        "responses": {
+            200: {"model": model, "description": "The answer.", "headers": tag},
+            304: {"description": "The copy that If-None-Match names is still right."},
+            **problem_responses(401, 403, 404, 422, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
+
+
+def export_operation(
+    parameters: Sequence[Mapping[str, Any]], media_types: Iterable[str]
+) -> dict[str, Any]:
+    """Return how the framework is told of a file that is sent."""
+    content = {each: {"schema": BINARY} for each in media_types}
+    return {
+        "responses": {
+            200: {"description": "The file, sent as it is read.", "content": content},
+            **problem_responses(401, 403, 404, 422, 429, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
+
+
+def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of an operation that reads a small document itself, and who may ask."""
+    schema = {"schema": _ref(request.__name__), "example": dict(example)}
+    return {
+        "requestBody": {"required": True, "content": {json.MEDIA_TYPE: schema}},
+        "security": KEYS,
+    }
+
+
+def labels_operation() -> dict[str, Any]:
+    """Return the body and problems of ``POST /labels``."""
+    example = {
+        "project": "shop",
+        "model": "ranker",
+        "model_version": "2026-01",
+        "batch_id": "2026-01-31T12",
+        "labels": [0, 3],
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                json.MEDIA_TYPE: {"schema": _ref("LabelsRequest"), "example": example},
+                safetensors.MEDIA_TYPE: {"schema": BINARY},
+            },
+        },
+        "responses": _problems(*LABELS_STATUSES),
+        "security": KEYS,
+    }
 
 
 def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
@@ -79,9 +147,13 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     components = whole.setdefault("components", {})
     described: list[type[BaseModel]] = [
         Base64Tensor,
+        labels_model(),
         LossAnswer,
         CompareAnswer,
         Problem,
+        Rule,
+        WebhookMessage,
+        Note,
         *map(with_tensors, models),
     ]
     schemas = models_json_schema(
@@ -111,12 +183,36 @@ def text(app: FastAPI) -> str:
     return orjson.dumps(app.openapi(), option=options).decode()
 
 
+def _tracked(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a worked example with what is tracked beside it."""
+    classes = len(example["logits"][0]) if isinstance(example["logits"][0], list) else 1
+    track = {
+        "project": "shop",
+        "model": "ranker",
+        "model_version": "2026-01",
+        "batch_id": "2026-01-31T12",
+        "event_time": "2026-01-31T12:00:00Z",
+        "tags": {"region": "eu"},
+        "label_schema": {"name": "classes", "classes": [f"class {n}" for n in range(classes)]},
+        "sample_ids": [f"row-{row}" for row in range(len(example["logits"]))],
+    }
+    return {**example, "track": track}
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): each for status, each in problem_responses(*statuses).items()}
+
+
 def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[str, Any]:
+    examples = {
+        "evaluate": {"summary": "Evaluate", "value": example},
+        "track": {"summary": "Evaluate, and keep the sums", "value": _tracked(example)},
+    }
     return {
         "requestBody": {
             "required": True,
             "content": {
-                json.MEDIA_TYPE: {"schema": _ref(request), "example": example},
+                json.MEDIA_TYPE: {"schema": _ref(request), "examples": examples},
                 safetensors.MEDIA_TYPE: {"schema": BINARY},
                 arrow.MEDIA_TYPE: {"schema": BINARY},
             },
@@ -135,12 +231,9 @@ def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[
                     safetensors.MEDIA_TYPE: {"schema": BINARY},
                 },
             },
-            **{
-                str(status): each
-                for status, each in problem_responses(*EVALUATION_STATUSES).items()
-            },
+            **_problems(*EVALUATION_STATUSES),
         },
-        "security": [{}, {"key": []}],
+        "security": KEYS,
     }
 
 

@@ -1,6 +1,7 @@
 """Time as the history keeps it: whole microseconds since 1970, UTC; and the buckets of rollups."""
 
 import re
+import time as clock
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,7 +12,8 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
 # Lengths of the buckets that are kept, in microseconds; each is a whole number of the one before.
-LEVELS: Final = (MINUTE, HOUR, DAY)
+# So close that a bucket of a chart is made of few: of at most six, up to two days.
+LEVELS: Final = (MINUTE, 5 * MINUTE, HOUR, 6 * HOUR, DAY)
 
 # Steps that a chart may have where none is asked for. Each is whole buckets of a level.
 STEPS: Final = (
@@ -23,6 +25,11 @@ STEPS: Final = (
 _UNITS: Final = {"m": MINUTE, "h": HOUR, "d": DAY}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STEP: Final = re.compile(r"([1-9]\d{0,5})([mhd])")
+
+
+def now() -> int:
+    """Return the time."""
+    return clock.time_ns() // 1000
 
 
 def to_us(time: datetime) -> int:
@@ -72,6 +79,12 @@ def parse_step(value: str) -> int:
     if match is None:
         raise ValueError("write a step as 15m, 6h or 1d, or auto")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def step_text(step_us: int) -> str:
+    """Return a step, of whole minutes, as :func:`parse_step` reads it."""
+    unit, length = next(each for each in reversed(_UNITS.items()) if step_us % each[1] == 0)
+    return f"{step_us // length}{unit}"
 
 
 def auto_step(span_us: int, max_points: int) -> int:
