@@ -35,6 +35,7 @@ from service.relabelling import Relabelling
 from service.routes import (
     alerts,
     compare,
+    dashboard,
     docs,
     health,
     history,
@@ -174,6 +175,7 @@ def create_app(settings: Settings) -> FastAPI:
         health.router(engine, kernels, recorder),
         metrics.router(counted, keys),
         docs.router(),
+        dashboard.router(),
     ):
         app.include_router(router)
 

@@ -1,0 +1,62 @@
+"""``/``: the dashboard. Pages are shells without data; their parts need the scope that reads."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from service.dashboard.pages import Shells
+from service.dashboard.render import FOLDER, Templates
+
+HEADERS: Final = {
+    "content-security-policy": "default-src 'self'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+
+class Files(StaticFiles):
+    """Files that a browser keeps but asks about each time: a new version shows at once."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        """Return a file."""
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers.update(HEADERS)
+        return response
+
+
+def router() -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    shells = Shells(Templates())
+
+    @routes.get("/")
+    async def home() -> Response:
+        return _page(shells.home())
+
+    @routes.get("/try")
+    async def trial() -> Response:
+        return _page(shells.trial())
+
+    @routes.get("/dashboard/{project}")
+    @routes.get("/dashboard/{project}/{page}")
+    async def project(request: Request, project: str, page: str = "") -> Response:
+        return _page(shells.project(project, page, request.url.query))
+
+    @routes.get("/favicon.ico")
+    async def icon() -> Response:
+        return FileResponse(FOLDER / "static" / "favicon.svg", headers=HEADERS)
+
+    routes.mount("/static", Files(directory=FOLDER / "static"), name="dashboard")
+    return routes
+
+
+def _page(html: str | None) -> Response:
+    if html is None:
+        raise HTTPException(404)
+    return HTMLResponse(html, headers=HEADERS)
