@@ -60,7 +60,7 @@ def give_back(value: object) -> GiveBack:
     library = library_of(value)
     if library == "torch":
         device = value.device  # type: ignore[attr-defined]
-        return lambda tensor: _to_torch(tensor).to(device)
+        return lambda tensor: to_torch(tensor).to(device)
     if library in {"jax", "jaxlib"}:
         return _to_jax
     if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16":
@@ -110,7 +110,8 @@ def _from_torch(value: Any, name: str) -> Tensor:  # noqa: ANN401  (a tensor of 
         raise InvalidBatch(f"{name} cannot be read as a tensor: {error}") from error
 
 
-def _to_torch(tensor: Tensor) -> Any:  # noqa: ANN401  (a tensor of a library not imported)
+def to_torch(tensor: Tensor) -> Any:  # noqa: ANN401  (a tensor of a library not imported)
+    """Return a tensor of PyTorch, which somebody must have imported; in place where it can be."""
     torch = sys.modules["torch"]
     # DLPack's older form has no read-only memory, which torch could not keep from being written.
     values = tensor.values if tensor.values.flags.writeable else tensor.values.copy()
@@ -121,6 +122,4 @@ def _to_torch(tensor: Tensor) -> Any:  # noqa: ANN401  (a tensor of a library no
 def _to_jax(tensor: Tensor) -> Any:  # noqa: ANN401  (an array of a library not imported)
     numpy = sys.modules["jax.numpy"]
     values = tensor.values
-    return numpy.asarray(
-        values.view(numpy.bfloat16.dtype) if tensor.dtype == BFLOAT16 else values
-    )
+    return numpy.asarray(values.view(numpy.bfloat16.dtype) if tensor.dtype == BFLOAT16 else values)

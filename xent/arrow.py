@@ -144,7 +144,12 @@ class Encoder:
             raise InvalidBatch("logits of no class")
         return self._pa.FixedSizeListArray.from_arrays(flat, length)
 
-    def _tabular(self, source: object) -> Iterator[Any]:
+    def chunks(self, source: object) -> Iterator[dict[str, Any]]:
+        """Yield the record batches of a table, as columns in the wire's names and types.
+
+        Raises:
+            InvalidBatch: columns are missing, or are lists of different lengths.
+        """
         for batch in self._record_batches(source):
             found = {
                 COLUMNS[name]: self._normal(COLUMNS[name], batch.column(name))
@@ -152,6 +157,10 @@ class Encoder:
                 if name in COLUMNS
             }
             _check_columns(found, batch.schema.names)
+            yield found
+
+    def _tabular(self, source: object) -> Iterator[Any]:
+        for found in self.chunks(source):
             yield self._pa.record_batch(list(found.values()), names=list(found))
 
     def _record_batches(self, source: Any) -> Iterable[Any]:  # noqa: ANN401

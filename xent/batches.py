@@ -16,7 +16,6 @@ from xent.safetensors import Buffer
 from xent.tensors import Tensor
 
 PLURAL: Final = {"logits": "logits", "label": "labels", "sample_weight": "sample_weights"}
-IN_SAFETENSORS: Final = {**PLURAL, "sample_id": "sample_ids"}
 
 
 @dataclass(frozen=True, slots=True)
