@@ -235,6 +235,10 @@ class Variant:
         variant: Variant = _known(cls, {**document, **lists})
         return variant
 
+    def document(self) -> Document:
+        """Return it as the service says it."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
 
 def answer_of(document: Document, back: GiveBack) -> Answer:
     """Return an answer document with tensors as leaves as an object.
