@@ -3,6 +3,7 @@
 Stands on ``xentcore``, which the extra ``server`` brings everything for.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -226,7 +227,8 @@ def _document(document: Any) -> Any:  # noqa: ANN401  (any JSON, with tensors of
         return [_document(value) for value in document]
     if hasattr(document, "detach"):
         return tensor_of(document, "an answer")
-    return document
+    # As in JSON: what is not finite is nothing.
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 @contextmanager

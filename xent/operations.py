@@ -54,6 +54,10 @@ class Operation(Generic[P, T]):
 
         return call
 
+    def __call__(self, sender: Any, *positional: P.args, **named: P.kwargs) -> Any:  # noqa: ANN401
+        """Call the method of a client, or of a project: ``Client.variants(client)``."""
+        return self.__get__(sender, type(sender))(*positional, **named)
+
 
 def operation(build: Callable[Concatenate[Any, P], Call[T]]) -> Operation[P, T]:
     """Make a method that describes a call one that makes it."""

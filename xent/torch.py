@@ -5,13 +5,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from xent.answers import Answer
 from xent.client import Client
 from xent.errors import InvalidConfiguration
 
-Ask = Callable[[Tensor, bool], Answer]
+Ask = Callable[[Tensor], Answer]
 RESERVED = ("outputs", "labels", "logits", "gradient_dtype")
 
 
@@ -57,9 +56,12 @@ class RemoteLoss(nn.Module):
         if sample_weights is not None:
             given["sample_weights"] = sample_weights
 
-        def ask(detached: Tensor, differentiated: bool) -> Answer:
-            wanted = (differentiated and "gradient", by_row and "per_sample")
-            given["outputs"] = [output for output in wanted if output]
+        # Without gradients nobody asks for one, though the logits might have one.
+        differentiated = torch.is_grad_enabled() and logits.requires_grad
+        wanted = (differentiated and "gradient", by_row and "per_sample")
+        given["outputs"] = [output for output in wanted if output]
+
+        def ask(detached: Tensor) -> Answer:
             loss = cast("Callable[..., Answer]", self._client.loss)
             self.answer = loss(self.variant, detached, labels, **given)
             return self.answer
@@ -73,10 +75,10 @@ class _Asked(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ask: Ask, class_axis: int) -> Tensor:  # noqa: ANN401
-        answer = ask(logits.detach(), ctx.needs_input_grad[0])
+        answer = ask(logits.detach())
         ctx.class_axis = class_axis
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(answer.gradient)
+        if answer.gradient is not None:
+            ctx.save_for_backward(answer.gradient, logits)
         # The sum of a batch is more than half precision can hold.
         dtype = logits.dtype if logits.dtype == torch.float64 else torch.float32
         if answer.per_sample is not None:
@@ -84,10 +86,23 @@ class _Asked(torch.autograd.Function):
         return torch.tensor(float(answer), dtype=dtype, device=logits.device)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        (gradient,) = ctx.saved_tensors
+        gradient, logits = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants a graph of the gradient
+            gradient = _OfFirstOrder.apply(gradient, logits)  # type: ignore[no-untyped-call]
         # Rows do not know each other: the gradient of the sum, row by row, is that of the rows.
         if outer.ndim and outer.ndim < gradient.ndim:
             outer = outer.unsqueeze(ctx.class_axis)
         return (outer * gradient).to(gradient.dtype), None, None
+
+
+class _OfFirstOrder(torch.autograd.Function):
+    """A gradient that came from elsewhere: as a constant it would make a second order wrong."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, logits: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        raise RuntimeError("the gradient of RemoteLoss cannot be differentiated again")
