@@ -9,6 +9,9 @@
     ├── ClientDisconnected       the client went away; nobody is left to answer
     ├── Unauthenticated          no key, or a wrong one
     ├── Forbidden                a key without the scope
+    ├── UnknownProject           nothing was recorded under that name
+    ├── UnknownAlert             the project has no alert of that name
+    ├── AlertExists              the project has one of that name already
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
 
@@ -70,6 +73,18 @@ class Unauthenticated(ServiceError):
 
 class Forbidden(ServiceError):
     """A key without the scope."""
+
+
+class UnknownProject(ServiceError):
+    """Nothing was ever recorded under that name."""
+
+
+class UnknownAlert(ServiceError):
+    """The project has no alert of that name."""
+
+
+class AlertExists(ServiceError):
+    """The project has an alert of that name already."""
 
 
 class QueueFull(ServiceError):

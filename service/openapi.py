@@ -1,6 +1,6 @@
 """The OpenAPI document: operations from the registry, components from the schema models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import problems
+from service.history.rules import Rule
+from service.schema.alerts import WebhookMessage
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
 from service.schema.models import Base64Tensor, with_tensors
@@ -23,8 +25,9 @@ TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant",
+    404: "Unknown variant, project or alert",
     408: "Body not complete within the deadline",
+    409: "There already, and not the same",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
     422: "Understood, but not meaningful",
@@ -66,6 +69,30 @@ def compare_operation() -> dict[str, Any]:
     return _operation("CompareRequest", "CompareAnswer", example)
 
 
+def history_operation(
+    parameters: Sequence[Mapping[str, Any]], model: type[BaseModel]
+) -> dict[str, Any]:
+    """Return how the framework is told of a question about a project's history."""
+    tag = {"ETag": {"description": "Of the answer.", "schema": {"type": "string"}}}
+    return {
+        "responses": {
+            200: {"model": model, "description": "The answer.", "headers": tag},
+            304: {"description": "The copy that If-None-Match names is still right."},
+            **problem_responses(401, 403, 404, 422, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
+
+
+def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of an operation that reads a small document itself, and who may ask."""
+    schema = {"schema": _ref(request.__name__), "example": dict(example)}
+    return {
+        "requestBody": {"required": True, "content": {json.MEDIA_TYPE: schema}},
+        "security": [{}, {"key": []}],
+    }
+
+
 def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     whole = get_openapi(
@@ -82,6 +109,8 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         LossAnswer,
         CompareAnswer,
         Problem,
+        Rule,
+        WebhookMessage,
         *map(with_tensors, models),
     ]
     schemas = models_json_schema(

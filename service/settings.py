@@ -10,7 +10,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from xentcore import kernels_dir
 
-Scope = Literal["evaluate", "metrics"]
+Scope = Literal["evaluate", "metrics", "read", "manage"]
+WebhookHost = Annotated[
+    str, Field(pattern=r"^([a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?|\[[0-9a-f:.]+\])(:\d{1,5})?$")
+]
 
 
 def _cores() -> int:
@@ -130,7 +133,19 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
-        description="key:scope+scope,... with scopes evaluate and metrics; none leaves all open",
+        description="key:scope+scope,... with scopes evaluate, metrics, read (the history) and "
+        "manage (alerts and notes); none leaves all open",
+    )
+    webhook_hosts: Annotated[tuple[WebhookHost, ...], NoDecode] = Field(
+        (),
+        description="hosts that webhooks of alerts may be sent to: host or host:port, comma "
+        "between; none refuses webhooks",
+    )
+    webhook_deadline_s: float = Field(
+        10.0, gt=0, description="a host must take each step of a webhook's delivery within, s"
+    )
+    alert_interval_s: float = Field(
+        10.0, gt=0, description="alerts of projects that changed are looked at this often, s"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
@@ -143,6 +158,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(_api_key(part) for part in value.split(",") if part.strip())
+
+    @field_validator("webhook_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip().lower() for part in value.split(",") if part.strip())
 
     @model_validator(mode="after")
     def _deadlines_in_order(self) -> Self:

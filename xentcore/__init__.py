@@ -26,10 +26,12 @@ from xentcore.errors import (
     XentError,
 )
 from xentcore.evaluation import Evaluation, evaluate, evaluation_of
+from xentcore.histogram import bucket_bounds
 from xentcore.kernels.cache import default_root as kernels_dir
 from xentcore.kernels.load import load_passes
-from xentcore.options import LABEL_KINDS, OUTPUTS, Family, LabelKind, Options, Output
+from xentcore.options import LABEL_KINDS, OUTPUTS, Family, LabelKind, Options, Output, Record
 from xentcore.passes import EAGER, Passes
+from xentcore.record import Recorded
 from xentcore.registry import VARIANTS, find_variant
 from xentcore.result import (
     Calibration,
@@ -74,6 +76,8 @@ __all__ = [
     "Options",
     "Output",
     "Passes",
+    "Record",
+    "Recorded",
     "Reduction",
     "Result",
     "Rows",
@@ -84,6 +88,7 @@ __all__ = [
     "UnsupportedDtype",
     "Variant",
     "XentError",
+    "bucket_bounds",
     "evaluate",
     "evaluation_of",
     "find_variant",

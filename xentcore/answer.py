@@ -57,10 +57,20 @@ class Question:
             return 1.0
         return ratio(1.0, self.reduction(summary).denominator) or 0.0
 
+    def rows(self, summary: Summary) -> Rows:
+        """Return what became of the rows."""
+        counts = summary.rows
+        return Rows(
+            total=counts.total,
+            evaluated=counts.evaluated,
+            ignored=counts.ignored,
+            nonfinite=counts.nonfinite,
+            infinite=counts.infinite,
+        )
+
     def answer(self, summary: Summary, per_row: RowOutputs, evidence: Evidence) -> Result:
         """Return the answer, without its gradient."""
         reduction = self.reduction(summary)
-        counts = summary.rows
         undefined: Undefined | None = None
         loss: float | None = None
         if self.options.reduction == "sum":
@@ -68,7 +78,7 @@ class Question:
         elif self.options.reduction == "mean":
             loss = ratio(reduction.sum, reduction.denominator)
             if loss is None:
-                undefined = "zero_weight" if counts.evaluated else "no_rows"
+                undefined = "zero_weight" if summary.rows.evaluated else "no_rows"
         weights = self.class_weights
         differ = weights is not None and len(set(weights)) > 1
         losses = "per_sample" in self.outputs or self.options.reduction == "none"
@@ -80,22 +90,28 @@ class Question:
             loss=loss,
             undefined=undefined,
             reduction=reduction,
-            rows=Rows(
-                total=counts.total,
-                evaluated=counts.evaluated,
-                ignored=counts.ignored,
-                nonfinite=counts.nonfinite,
-                infinite=counts.infinite,
-            ),
+            rows=self.rows(summary),
             classes=self.classes,
             label_kind=self.label_kind,
             per_sample=per_row.column("per_sample") if losses else None,
             row_status=per_row.column("status") if losses else None,
             gradient=None,
             per_class=self._per_class(summary) if "per_class" in self.outputs else None,
-            distribution=None if summary.histogram is None else summary.histogram.distribution(),
-            calibration=None if summary.calibration is None else summary.calibration.calibration(),
-            hardest=None if summary.hardest is None else tuple(summary.hardest.rows),
+            distribution=(
+                summary.histogram.distribution()
+                if summary.histogram is not None and "distribution" in self.outputs
+                else None
+            ),
+            calibration=(
+                summary.calibration.calibration()
+                if summary.calibration is not None and "calibration" in self.outputs
+                else None
+            ),
+            hardest=(
+                tuple(summary.hardest.rows)
+                if summary.hardest is not None and "hardest" in self.outputs
+                else None
+            ),
             row_statistics=(
                 {name: per_row.column(name) for name in STATISTICS_COLUMNS}
                 if "row_statistics" in self.outputs

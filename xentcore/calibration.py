@@ -14,12 +14,13 @@ BINS: Final = 15
 
 @dataclass(slots=True)
 class CalibrationSums:
-    """Per bin of confidence: count, sum of confidence, hits; and two totals. float64 and int64."""
+    """Per bin of confidence: count, sum of confidence, hits; and totals. float64 and int64."""
 
     count: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.int64))
     hits: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
     confidence_sum: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
     brier_sum: float = 0.0
+    brier_square_sum: float = 0.0
     entropy_sum: float = 0.0
 
     @classmethod
@@ -33,6 +34,7 @@ class CalibrationSums:
             hits=_sums(bins, hits),
             confidence_sum=_sums(bins, confidence),
             brier_sum=brier.double().sum().item(),
+            brier_square_sum=brier.double().square().sum().item(),
             entropy_sum=entropy.double().sum().item(),
         )
 
@@ -43,11 +45,14 @@ class CalibrationSums:
         self.hits = self.hits + other.hits
         self.confidence_sum = self.confidence_sum + other.confidence_sum
         self.brier_sum += other.brier_sum
+        self.brier_square_sum += other.brier_square_sum
         self.entropy_sum += other.entropy_sum
 
     def state(self) -> dict[str, Tensor]:
         """Return everything as plain tensors by name."""
-        totals = torch.tensor([self.brier_sum, self.entropy_sum], dtype=torch.float64)
+        totals = torch.tensor(
+            [self.brier_sum, self.brier_square_sum, self.entropy_sum], dtype=torch.float64
+        )
         return {
             "count": self.count.clone(),
             "hits": self.hits.clone(),
@@ -58,12 +63,13 @@ class CalibrationSums:
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "CalibrationSums":
         """Return what :meth:`state` described."""
-        brier_sum, entropy_sum = state["totals"].tolist()
+        brier_sum, brier_square_sum, entropy_sum = state["totals"].tolist()
         return cls(
             count=state["count"].clone(),
             hits=state["hits"].clone(),
             confidence_sum=state["confidence_sum"].clone(),
             brier_sum=brier_sum,
+            brier_square_sum=brier_square_sum,
             entropy_sum=entropy_sum,
         )
 

@@ -150,8 +150,7 @@ class Compared:
         if "positive_weight" not in sums:
             columns = self.columns
             return Mass(columns.per_class(place, columns.weights, self.classes), None)
-        negative = sums.get("negative_weight")
-        return Mass(sums["positive_weight"].cpu(), None if negative is None else negative.cpu())
+        return Mass.of(sums)
 
     def _variant(self, place: int, prior_sum: float | None) -> ComparedVariant:
         undefined = self._no_entropy(place, prior_sum)

@@ -34,8 +34,10 @@ from xentcore.labels import (
 )
 from xentcore.layout import Block, Layout
 from xentcore.memory import empty_on_host
-from xentcore.options import LABEL_KINDS, LabelKind, Options, Output
+from xentcore.options import LABEL_KINDS, LabelKind, Options, Output, Record
 from xentcore.passes import EAGER, Passes
+from xentcore.prior import Mass, prior_sum
+from xentcore.record import Recorded, recorded
 from xentcore.registry import find_variant
 from xentcore.result import Comparison, Result
 from xentcore.spec import BoundSpec, Spec, about, settings_of
@@ -90,6 +92,8 @@ class Evaluation:
         class_counts: rows per class of the whole batch, for settings that are derived from them.
         compare: whether :meth:`comparison` will be asked for. It keeps a number per row and spec;
             where labels may be distributions also the chunks, which must not change until then.
+        record: whether :meth:`recorded` will be asked for, and what it is to tell: sums, or also a
+            few numbers per row and spec; ``None`` for nothing.
         cancelled: asked between blocks; once it returns true, ``Cancelled`` is raised.
         await_rows: called with a row number before a chunk's rows below it are read; returns once
             they are in memory. Logits may so be evaluated while their last rows still arrive.
@@ -110,6 +114,7 @@ class Evaluation:
         device: torch.device = CPU,
         class_counts: Sequence[int] | None = None,
         compare: bool = False,
+        record: Record | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         await_rows: Callable[[int], None] = lambda _: None,
         passes: Passes = EAGER,
@@ -123,7 +128,7 @@ class Evaluation:
                 if classes is not None:
                     bound[-1].check_classes(classes)
         self.inquiry = Inquiry(
-            tuple(bound), options or Options(), frozenset(outputs), compare=compare
+            tuple(bound), options or Options(), frozenset(outputs), compare=compare, record=record
         )
         self.device = device
         stated = self.inquiry.options.label_kind
@@ -150,6 +155,7 @@ class Evaluation:
         options: Options | None = None,
         device: torch.device = CPU,
         compare: bool = False,
+        record: Record | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         await_rows: Callable[[int], None] = lambda _: None,
         passes: Passes = EAGER,
@@ -174,6 +180,7 @@ class Evaluation:
             device=device,
             class_counts=counts,
             compare=compare,
+            record=record,
             cancelled=cancelled,
             await_rows=await_rows,
             passes=passes,
@@ -320,6 +327,35 @@ class Evaluation:
         )
         return compared.comparison(each_block=self._each_block, device=self.device)
 
+    @torch.no_grad()
+    def recorded(self) -> tuple[Recorded, ...]:
+        """Return what is kept of each spec for later days, in their order.
+
+        Raises:
+            InvalidSetting: the evaluation was made without ``record``.
+            Cancelled: ``cancelled`` returned true.
+        """
+        seen, record = self.seen, self.inquiry.record
+        if record is None:
+            raise InvalidSetting("nothing is recorded: ask for it with record='sums'")
+        return tuple(
+            recorded(
+                self._question(spec, seen.kind, seen.classes or 0),
+                tally,
+                prior_sum=self._prior_sum(spec, tally),
+                by_row=record == "rows",
+            )
+            for spec, tally in zip(self.inquiry.specs, seen.tallies, strict=True)
+        )
+
+    def _prior_sum(self, spec: BoundSpec, tally: Tally) -> float | None:
+        kind = self.seen.kind
+        if kind is None or kind == "probabilities":
+            return None
+        inquiry = replace(self.inquiry, specs=(spec,))
+        mass = Mass.of(tally.summary.classes)
+        return prior_sum(inquiry, mass, kind, each_block=self._each_block, device=self.device)
+
     def hardest_rows(self) -> set[int]:
         """Return the rows that ``hardest`` would list now, of any spec.
 
@@ -336,8 +372,8 @@ class Evaluation:
         """
         if self.inquiry.row_columns or "gradient" in self.inquiry.outputs or self.inquiry.compare:
             raise CannotMerge(
-                "per_sample, gradient, row_statistics, reduction 'none' and compare ask for rows, "
-                "not sums: evaluate without them"
+                "per_sample, gradient, row_statistics, reduction 'none', compare and record='rows' "
+                "ask for rows, not sums: evaluate without them"
             )
         seen = self.seen
         kind = -1 if seen.kind is None else LABEL_KINDS.index(seen.kind)
@@ -511,7 +547,7 @@ def _same_question(mine: Inquiry, other: Inquiry) -> bool:
             (spec.name, spec.variant.slug, spec.settings, spec.transformation)
             for spec in inquiry.specs
         ]
-        return specs, inquiry.options, inquiry.outputs, inquiry.compare
+        return specs, inquiry.options, inquiry.outputs, inquiry.compare, inquiry.record
 
     return asked(mine) == asked(other)
 
@@ -566,6 +602,7 @@ def evaluation_of(  # noqa: PLR0913  (Evaluation's keywords)
     options: Options | None = None,
     device: torch.device = CPU,
     compare: bool = False,
+    record: Record | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     passes: Passes = EAGER,
 ) -> Evaluation:
@@ -596,6 +633,7 @@ def evaluation_of(  # noqa: PLR0913  (Evaluation's keywords)
         device=device,
         class_counts=counts,
         compare=compare,
+        record=record,
         cancelled=cancelled,
         passes=passes,
     )

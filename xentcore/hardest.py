@@ -34,12 +34,16 @@ class Hardest:
 
     def add(self, rows: Iterable[HardRow]) -> None:
         """Consider more rows."""
-        merged = sorted([*self.rows, *rows], key=lambda row: (-row.loss, row.row))
+        merged = [*self.rows, *rows]
+        merged.sort(key=lambda row: (-row.loss, row.row))
         self.rows = merged[: self.limit]
 
     def merge(self, other: "Hardest", *, first_row: int) -> None:
         """Consider the rows of another list, whose row 0 is this one's row ``first_row``."""
-        self.add(replace(row, row=row.row + first_row) for row in other.rows)
+        rows = other.rows
+        if first_row:
+            rows = [replace(row, row=row.row + first_row) for row in rows]
+        self.add(rows)
 
     def state(self) -> Tensor:
         """Return the rows as float64, (rows, 6); whole numbers are exact up to 2^53."""

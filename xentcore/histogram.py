@@ -84,6 +84,15 @@ class Histogram:
         )
 
 
+def bucket_bounds() -> tuple[Tensor, Tensor, Tensor]:
+    """Return what all buckets stand for, ascending, each (BUCKETS,), float64, in nats.
+
+    Their lower and upper edges, and the value that is within 1 % of everything between them.
+    """
+    bucket = torch.arange(-_SIDE, _SIDE + 1)
+    return _lower_edges(bucket), -_lower_edges(-bucket), _representative(bucket)
+
+
 def _lower_edges(bucket: Tensor) -> Tensor:
     """Return the lower edge of signed buckets. The one around 0 reaches from -1e-12 to 1e-12."""
     inner = ((bucket - 1 + _FIRST).double() * _LOG_RATIO).exp()

@@ -26,7 +26,12 @@ Output = Literal[
     "row_statistics",
 ]
 
+# What is kept of an evaluation for later days: sums; or also what each row added to them.
+Record = Literal["sums", "rows"]
+
 OUTPUTS: Final[tuple[Output, ...]] = get_args(Output)
+# The outputs whose sums are recorded, asked for or not.
+RECORDED: Final = frozenset[Output]({"per_class", "distribution", "calibration", "hardest"})
 LABEL_KINDS: Final[tuple[LabelKind, ...]] = get_args(LabelKind)
 GRADIENT_DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -42,7 +42,12 @@ REST: Final = -1
 
 
 def softmax_sums(
-    statistics: RowStatistics, terms: RowTerms, *, factors: Tensor | None, kept: Tensor | None
+    statistics: RowStatistics,
+    terms: RowTerms,
+    *,
+    factors: Tensor | None,
+    kept: Tensor | None,
+    squares: bool,
 ) -> Sums:
     """Return sums per class over rows, (classes,), int64 or float64.
 
@@ -52,6 +57,7 @@ def softmax_sums(
         factors: sample weight per row, 0 where the row is excluded, (rows,), float64; ``None`` for
             ones.
         kept: rows that are evaluated, (rows,), bool; ``None`` for all.
+        squares: whether to sum squares too.
     """
     classes = statistics.classes
     label, predicted = statistics.label, statistics.prediction
@@ -78,7 +84,7 @@ def softmax_sums(
         norm = torch.linalg.vector_norm(rows, dim=1).double()
         column = rows.sum(dim=0, dtype=torch.float64)
     at_pivot = statistics.pivot_exp * per_row
-    return {
+    found = {
         # Counted as numbers: to select the hits first takes longer. Exact below 2^53.
         "true_positives": torch.bincount(label, hit.double(), minlength=classes).long(),
         "predicted": torch.bincount(predicted, minlength=classes),
@@ -86,6 +92,9 @@ def softmax_sums(
         "gradient_norm_sum": torch.bincount(label, norm, minlength=classes),
         "gradient_sum": column,
     }
+    if squares:
+        found["gradient_norm_square_sum"] = torch.bincount(label, norm.square(), minlength=classes)
+    return found
 
 
 def sigmoid_sums(

@@ -20,6 +20,7 @@ All of it in blocks and in float64: rounded to float32, the logarithm of a sum w
 to twelve digits however the sum was split.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar, cast
@@ -32,7 +33,9 @@ from xentcore.constants import Constants
 from xentcore.gradients import ScoredParts
 from xentcore.layout import Block, Layout
 from xentcore.options import LabelKind, Options
-from xentcore.row_statistics import times
+from xentcore.per_class import Sums
+from xentcore.row_statistics import RowStatistics, Swept, times
+from xentcore.scoring import Scored
 from xentcore.tally import Inquiry
 
 T = TypeVar("T")
@@ -63,6 +66,13 @@ class Mass:
     positive: Tensor
     negative: Tensor | None
 
+    @classmethod
+    def of(cls, sums: Sums) -> "Mass":
+        """Return the mass that :meth:`xentcore.scoring.Scored.comparison_sums` summed."""
+        negative = sums.get("negative_weight")
+        positive = sums.get("positive_weight", torch.zeros(0, dtype=torch.float64))
+        return cls(positive.cpu(), None if negative is None else negative.cpu())
+
     @property
     def total(self) -> float:
         """What all labels weigh; 0 leaves the frequencies undefined."""
@@ -74,6 +84,28 @@ class Mass:
         if self.negative is None:
             return (self.positive / self.positive.sum()).log()
         return self.positive.log() - self.negative.log()
+
+
+def prior_sum(
+    inquiry: Inquiry,
+    mass: Mass,
+    kind: LabelKind,
+    *,
+    each_block: EachBlock,
+    device: torch.device,
+) -> float | None:
+    """Return the prior's loss for the one spec of an inquiry; labels are no distributions.
+
+    ``None`` where it is not finite or not positive: nothing can be divided by it.
+    """
+    if not mass.total:
+        return None
+    (spec,) = inquiry.specs
+    # A rank says yes or no to each threshold: the prior's labels are those answers.
+    answered: LabelKind = "multi_hot" if spec.reading(kind) == "ranks" else kind
+    prior = Prior(inquiry, mass, answered, each_block=each_block, device=device)
+    (loss,) = prior.losses((), torch.empty(0, dtype=torch.bool))
+    return loss if 0 < loss < math.inf else None
 
 
 class Prior:
@@ -128,6 +160,16 @@ class Prior:
 
     def _of_classes(self) -> Iterator[Tensor]:
         present = self._mass.positive.nonzero()[:, 0]
+        specs = self._inquiry.specs
+        if self._mass.negative is None and all(
+            spec.variant.by_row and spec.transformation is None for spec in specs
+        ):
+            body = self._known(present)
+            weights = self._mass.positive[present]
+            yield self._added(
+                [[spec.score(body, weights, _OPTIONS)] for spec in specs], weights.device
+            )
+            return
         labels = present
         if self._kind == "one_hot":
             labels = torch.zeros(len(present), len(self._logits), dtype=torch.bool)
@@ -189,12 +231,29 @@ class Prior:
             readings={"elements"},  # every label of the prior is a legal one
         )
 
+    def _known(self, present: Tensor) -> RowStatistics:
+        """Return the rows of the prior, one for each class that is present, without a pass.
+
+        A few numbers per row tell all. Up to a factor, exp u is the mass of the class.
+        """
+        shares = self._mass.positive / self._mass.positive.max()
+        others, squares = _all_but_each(shares), _all_but_each(shares.square())
+        prediction = shares.argmax().expand(len(present))
+        measured = (shares[present].log(), others[present], squares[present], prediction)
+        maximum = torch.zeros(len(present), dtype=torch.float64)
+        logits = shares.log().expand(len(present), -1)
+        swept = Swept(maximum, measured, None)
+        return RowStatistics(logits, maximum, present, None, self._constants, "rows", swept)
+
     def _sums(self, chunk: Chunk, rows: BlockRows) -> Tensor:
         """Return the sums of the losses and of their magnitudes, (specs, 2), on the CPU."""
-        scored = self._scored(chunk, rows)
-        sums = torch.zeros(len(scored), 2, dtype=torch.float64, device=rows.values.device)
-        for place, parts in enumerate(scored):
-            for _, each in parts:
+        found = [[each for _, each in parts] for parts in self._scored(chunk, rows)]
+        return self._added(found, rows.values.device)
+
+    def _added(self, found: Sequence[Sequence[Scored]], device: torch.device) -> Tensor:
+        sums = torch.zeros(len(found), 2, dtype=torch.float64, device=device)
+        for place, parts in enumerate(found):
+            for each in parts:
                 sums[place, 0] += each.fate.counted_loss.sum()
                 sums[place, 1] += each.magnitude.sum()
         return sums.cpu()
@@ -202,3 +261,11 @@ class Prior:
     def _scored(self, chunk: Chunk, rows: BlockRows) -> list[ScoredParts]:
         found = {place: parts for place, _, parts in self._inquiry.score(chunk, rows)}
         return [found[place] for place in range(len(found))]
+
+
+def _all_but_each(values: Tensor) -> Tensor:
+    """Return for each value the sum of all others, (n,), float64, without subtracting it."""
+    none = torch.zeros(1, dtype=torch.float64)
+    before = torch.cat([none, values[:-1]]).cumsum(0)
+    after = torch.cat([values[1:], none]).flip(0).cumsum(0).flip(0)
+    return before + after

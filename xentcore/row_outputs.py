@@ -21,6 +21,7 @@ class RowStatus(IntEnum):
 
 
 LOSS_COLUMNS: Final = ("per_sample", "status")
+RECORD_COLUMNS: Final = ("weight", "label")
 STATISTICS_COLUMNS: Final = (
     "max_logit",
     "log_partition",
@@ -36,7 +37,9 @@ class RowOutputs:
     """Columns with one number per row, each a list of tensors whose rows follow one another.
 
     ``per_sample`` is each row's contribution to the sum and ``status`` its :class:`RowStatus`, both
-    in the labels' shape; the others are those of :func:`statistics_columns`, in the rows' shape.
+    in the labels' shape. ``weight`` is what the row adds to the ``weights`` denominator, ``label``
+    its class, NaN for none. The others are those of :func:`statistics_columns`. All in the rows'
+    shape.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

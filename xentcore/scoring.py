@@ -121,8 +121,13 @@ class Scored(ABC):
         """Return the counts per class that diagnostics need."""
 
     @abstractmethod
-    def class_sums(self, class_weights: Tensor | None) -> Sums:
-        """Return the sums behind the per-class breakdown."""
+    def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
+        """Return the sums behind the per-class breakdown; with those of squares if asked for.
+
+        These are ``loss_square_sum``, ``loss_weight_sum``, ``weight_square_sum`` and
+        ``gradient_norm_square_sum``: of x^2, x w, w^2 and of the squared norms, x what a row
+        (sigmoid: an element) adds to ``loss_sum`` and w what it adds to ``weight``.
+        """
 
     @abstractmethod
     def row_losses(self) -> Tensor:
@@ -196,17 +201,25 @@ class ScoredRows(Scored):
         label = self.fate.of_evaluated(self.statistics.label)
         return {"support": torch.bincount(label, minlength=classes)}
 
-    def class_sums(self, class_weights: Tensor | None) -> Sums:
-        label, classes = self.statistics.label, self.statistics.classes
+    def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
         weight = self.label_weights(class_weights)
         if weight is None:
             weight = torch.ones_like(self.fate.loss)
-        factors = None if self.fate.plain else self.fate.factors
-        return {
-            "weight": torch.bincount(label, weight, minlength=classes),
-            "loss_sum": torch.bincount(label, self.fate.counted_loss, minlength=classes),
-            **softmax_sums(self.statistics, self.terms, factors=factors, kept=self.fate.kept),
+        loss = self.fate.counted_loss
+        by_row = {"weight": weight, "loss_sum": loss}
+        if squares:
+            by_row["loss_square_sum"] = loss.square()
+            by_row["loss_weight_sum"] = loss * weight
+            by_row["weight_square_sum"] = weight.square()
+        label, classes = self.statistics.label, self.statistics.classes
+        found = {
+            name: torch.bincount(label, column, minlength=classes)
+            for name, column in by_row.items()
         }
+        factors = None if self.fate.plain else self.fate.factors
+        return found | softmax_sums(
+            self.statistics, self.terms, factors=factors, kept=self.fate.kept, squares=squares
+        )
 
     def row_losses(self) -> Tensor:
         return _finite_losses(self.terms.loss, self.fate)
@@ -277,11 +290,25 @@ class ScoredElements(Scored):
             "positives": positive.sum(dim=0),
         }
 
-    def class_sums(self, class_weights: Tensor | None) -> Sums:
+    def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
         sums = sigmoid_sums(self.block, self.terms, factors=self.fate.factors, kept=self.fate.kept)
         if class_weights is not None:
             sums["weight"] = sums["weight"] * class_weights
-        return sums
+        return sums | self._squares(class_weights) if squares else sums
+
+    def _squares(self, class_weights: Tensor | None) -> Sums:
+        factors = self.fate.factors[:, None]
+        loss = times(factors, self.terms.loss)
+        weight = factors * self.block.targets
+        if class_weights is not None:
+            weight = weight * class_weights
+        slope = times(factors, self.terms.gradient)
+        return {
+            "loss_square_sum": loss.square().sum(dim=0),
+            "loss_weight_sum": (loss * weight).sum(dim=0),
+            "weight_square_sum": weight.square().sum(dim=0),
+            "gradient_norm_square_sum": slope.square().sum(dim=0),
+        }
 
     def row_losses(self) -> Tensor:
         return _finite_losses(self.terms.loss.sum(dim=1, dtype=torch.float64), self.fate)
@@ -332,6 +359,7 @@ def summarise(
     *,
     hardest: int,
     numbers: Tensor,
+    squares: bool,
 ) -> Summary:
     """Return the summary of rows under one variant.
 
@@ -341,6 +369,7 @@ def summarise(
         outputs: what was asked for.
         hardest: how many rows the list of hardest ones holds.
         numbers: the rows' numbers, (rows,), int64.
+        squares: whether to sum squares too.
     """
     summary = Summary.empty(outputs, hardest=hardest)
     fate = scored.fate
@@ -355,7 +384,12 @@ def summarise(
     )
     summary.classes = scored.support()
     if "per_class" in outputs:
-        summary.classes |= scored.class_sums(class_weights)
+        summary.classes |= scored.class_sums(class_weights, squares=squares)
+    if squares:
+        loss = fate.counted_loss
+        each = torch.ones_like(loss) if weight is None else weight
+        pairs = ((loss, loss), (loss, each), (each, each))
+        summary.squares = torch.stack([torch.dot(a, b) for a, b in pairs]).cpu()
     if summary.histogram is not None:
         summary.histogram = Histogram.of(fate.of_finite(fate.loss))
     if summary.calibration is not None:

@@ -48,6 +48,8 @@ class Summary:
         histogram: per-row losses, if asked for.
         calibration: reliability, if asked for.
         hardest: rows of largest loss, if asked for.
+        squares: sums over rows of x^2, x w and w^2, (3,), float64, if asked for; x what a row adds
+            to ``loss_sum``, w what it adds to ``weight_sum``.
     """
 
     rows: RowCounts = field(default_factory=RowCounts)
@@ -57,14 +59,18 @@ class Summary:
     histogram: Histogram | None = None
     calibration: CalibrationSums | None = None
     hardest: Hardest | None = None
+    squares: Tensor | None = None
 
     @classmethod
-    def empty(cls, outputs: Collection[Output], *, hardest: int) -> "Summary":
+    def empty(
+        cls, outputs: Collection[Output], *, hardest: int, squares: bool = False
+    ) -> "Summary":
         """Return the summary of no rows: merging it changes nothing."""
         return cls(
             histogram=Histogram.empty() if "distribution" in outputs else None,
             calibration=CalibrationSums() if "calibration" in outputs else None,
             hardest=Hardest(limit=hardest) if "hardest" in outputs else None,
+            squares=torch.zeros(3, dtype=torch.float64) if squares else None,
         )
 
     def merge(self, other: "Summary", *, first_row: int = 0) -> None:
@@ -82,6 +88,8 @@ class Summary:
             self.calibration.merge(other.calibration)
         if self.hardest is not None and other.hardest is not None:
             self.hardest.merge(other.hardest, first_row=first_row)
+        if self.squares is not None and other.squares is not None:
+            self.squares = self.squares + other.squares
 
     def state(self) -> State:
         """Return everything as plain CPU tensors by name."""
@@ -100,6 +108,8 @@ class Summary:
             state |= {f"calibration.{k}": v for k, v in self.calibration.state().items()}
         if self.hardest is not None:
             state["hardest"] = self.hardest.state()
+        if self.squares is not None:
+            state["squares"] = self.squares.clone()
         return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -114,6 +124,8 @@ class Summary:
             self.calibration = CalibrationSums.from_state(below("calibration.", state))
         if self.hardest is not None:
             self.hardest.load(state["hardest"])
+        if self.squares is not None:
+            self.squares = state["squares"].clone()
 
 
 def below(prefix: str, state: Mapping[str, Tensor]) -> State:

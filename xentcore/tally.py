@@ -14,9 +14,18 @@ from xentcore.diagnostics import Evidence
 from xentcore.errors import NonFinite, pointer_to
 from xentcore.gradients import Gradients
 from xentcore.layout import Block
-from xentcore.options import Family, LabelKind, Options, Output, Reading
+from xentcore.options import (
+    RECORDED,
+    Family,
+    LabelKind,
+    Options,
+    Output,
+    Reading,
+    Record,
+)
 from xentcore.row_outputs import (
     LOSS_COLUMNS,
+    RECORD_COLUMNS,
     STATISTICS_COLUMNS,
     RowOutputs,
     RowStatus,
@@ -49,25 +58,38 @@ class Inquiry:
 
     Attributes:
         compare: whether the specs are also compared with each other.
+        record: what will be kept for later days; ``None`` for nothing.
     """
 
     specs: Sequence[BoundSpec]
     options: Options
     outputs: frozenset[Output]
     compare: bool = False
+    record: Record | None = None
+
+    @cached_property
+    def summed(self) -> frozenset[Output]:
+        """The outputs whose sums are needed: those asked for, and those that are recorded."""
+        return self.outputs if self.record is None else self.outputs | RECORDED
 
     @property
     def row_columns(self) -> tuple[str, ...]:
         """The columns asked for that have one number per row."""
-        losses = "per_sample" in self.outputs or self.options.reduction == "none"
-        return (LOSS_COLUMNS if losses else ()) + (
-            STATISTICS_COLUMNS if "row_statistics" in self.outputs else ()
+        by_row = self.record == "rows"
+        losses = "per_sample" in self.outputs or self.options.reduction == "none" or by_row
+        return (
+            (LOSS_COLUMNS if losses else ())
+            + (RECORD_COLUMNS if by_row else ())
+            + (STATISTICS_COLUMNS if "row_statistics" in self.outputs else ())
         )
 
     def empty_tally(self) -> Tally:
         """Return what a spec has seen before the first row."""
         return Tally(
-            Summary.empty(self.outputs, hardest=self.options.hardest), RowOutputs(self.row_columns)
+            Summary.empty(
+                self.summed, hardest=self.options.hardest, squares=self.record is not None
+            ),
+            RowOutputs(self.row_columns),
         )
 
     def empty_tallies(self) -> list[Tally]:
@@ -147,7 +169,7 @@ class Inquiry:
         if "row_statistics" in self.outputs:
             return "everything"
         # To compare gradients takes exp u too: what is kept need not be computed again.
-        return "columns" if self.compare or {"per_class", "gradient"} & self.outputs else "rows"
+        return "columns" if self.compare or {"per_class", "gradient"} & self.summed else "rows"
 
     @cached_property
     def _first_alike(self) -> tuple[int, ...]:
@@ -194,6 +216,41 @@ class Inquiry:
                 scored = [(part, score(part.body, part.weights, self.options)) for part in parts]
                 yield place, usable[family].unusable, scored
 
+    def _summarise(
+        self,
+        spec: BoundSpec,
+        chunk: Chunk,
+        rows: BlockRows,
+        scored: Sequence[tuple[Rows, Scored]],
+    ) -> Summary:
+        weights = spec.class_weights
+        vector = None if weights is None else chunk.constants.vector(weights)
+        # Integer labels under softmax: the rows' columns tell all. Sums as wide as the classes, one
+        # more in each block, would cost more than the block where there are very many.
+        wide = chunk.kind != "integer" or spec.family(chunk.kind) == "sigmoid"
+        priors = self.record is not None or (self.compare and wide)
+        summaries = []
+        for part, score in scored:
+            if self.options.nonfinite == "reject":
+                _refuse_infinite(chunk, rows.block, part, score)
+            summary = summarise(
+                score,
+                vector,
+                self.summed,
+                hardest=self.options.hardest,
+                numbers=part.positions + rows.block.start,
+                squares=self.record is not None,
+            )
+            if priors:
+                # Sums that are there already stay: answers do not depend on who else asks.
+                summary.classes = score.comparison_sums() | summary.classes
+            summaries.append(summary)
+        if not summaries:
+            return self.empty_tally().summary
+        for summary in summaries[1:]:
+            summaries[0].merge(summary)
+        return summaries[0]
+
     def _tally_spec(
         self,
         spec: BoundSpec,
@@ -202,32 +259,18 @@ class Inquiry:
         unusable: Tensor | None,
         scored: Sequence[tuple[Rows, Scored]],
     ) -> Tally:
-        weights = spec.class_weights
-        vector = None if weights is None else chunk.constants.vector(weights)
-        # Integer labels under softmax: the rows' columns tell all. Sums as wide as the classes, one
-        # more in each block, would cost more than the block where there are very many.
-        wide = chunk.kind != "integer" or spec.family(chunk.kind) == "sigmoid"
-        summaries = []
-        for part, score in scored:
-            if self.options.nonfinite == "reject":
-                _refuse_infinite(chunk, rows.block, part, score)
-            numbers = part.positions + rows.block.start
-            hardest = self.options.hardest
-            summary = summarise(score, vector, self.outputs, hardest=hardest, numbers=numbers)
-            if self.compare and wide:
-                summary.classes |= score.comparison_sums()
-            summaries.append(summary)
         tally = self.empty_tally()
-        if summaries:
-            tally.summary = summaries[0]
-        for summary in summaries[1:]:
-            tally.summary.merge(summary)
+        tally.summary = self._summarise(spec, chunk, rows, scored)
         ignored = rows.labels.ignored
         tally.summary.rows.ignored = 0 if ignored is None else int(ignored.sum())
         tally.summary.rows.nonfinite = 0 if unusable is None else int(unusable.sum())
         columns = self.row_columns
         if "per_sample" in columns:
             tally.per_row.add(_losses(rows, unusable, scored))
+        if self.record == "rows":
+            weights = spec.class_weights
+            vector = None if weights is None else chunk.constants.vector(weights)
+            tally.per_row.add(_record(rows, scored, vector))
         if "rank" in columns:
             tally.per_row.add(_statistics(rows, scored))
         return tally
@@ -246,6 +289,19 @@ def _losses(
         if score.fate.infinite is not None:
             status[part.positions[score.fate.infinite]] = RowStatus.INFINITE
     return {"per_sample": loss, "status": status}
+
+
+def _record(
+    rows: BlockRows, scored: Sequence[tuple[Rows, Scored]], class_weights: Tensor | None
+) -> dict[str, Tensor]:
+    weights, labels = [], []
+    for part, score in scored:
+        weight = score.label_weights(class_weights)
+        ones = torch.ones_like(score.fate.loss)
+        weights.append((part.positions, ones if weight is None else weight))
+        if isinstance(part.body, RowStatistics):
+            labels.append((part.positions, part.body.label.double()))
+    return {"weight": rows.column(weights), "label": rows.column(labels)}
 
 
 def _statistics(rows: BlockRows, scored: Sequence[tuple[Rows, Scored]]) -> dict[str, Tensor]:

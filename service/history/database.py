@@ -1,7 +1,7 @@
 """The database: SQLite in a file, or PostgreSQL. One kind of transaction to read, one to write."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,33 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 
-BUSY_S: Final = 30.0
+from service.history.migrations import upgrade
+
+BUSY_S: Final = 30.0  # how long one writer waits for another
+PRAGMAS: Final = (
+    "journal_mode=WAL",  # who reads never waits for who writes
+    "synchronous=FULL",  # what is committed survives a power cut
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+    "cache_size=-65536",  # KiB
+    "journal_size_limit=67108864",  # bytes: a large transaction does not leave a large file
+)
+# One writer at a time, as SQLite has it: what a transaction has read stays true until it commits.
+# A commit waits for the disk even where the server's own setting says otherwise.
+BEGIN_WRITING: Final = f"""
+    SET LOCAL lock_timeout = '{BUSY_S:.0f}s';
+    SELECT set_config('synchronous_commit', 'on', true)
+        WHERE current_setting('synchronous_commit') = 'off';
+    SELECT pg_advisory_xact_lock({0x78656E74})
+"""
+# Without these a server that vanished would hold whoever asks it for hours.
+PATIENCE: Final = {
+    "connect_timeout": 5,  # s
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # ms
+}
 
 
 def sqlite_url(folder: Path) -> str:
@@ -31,17 +57,23 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            self._readers = _sqlite(parsed, begin="BEGIN")
-            self._writers = _sqlite(parsed, begin="BEGIN IMMEDIATE")
+            self._readers = _sqlite(parsed, begin="BEGIN", pragmas=(*PRAGMAS, "query_only=ON"))
+            self._writers = _sqlite(parsed, begin="BEGIN IMMEDIATE", pragmas=PRAGMAS)
         else:
             parsed = parsed.set(drivername="postgresql+psycopg")
             self._readers = create_engine(
                 parsed,
+                connect_args=PATIENCE,
                 isolation_level="REPEATABLE READ",
                 pool_pre_ping=True,
                 execution_options={"postgresql_readonly": True},
             )
-            self._writers = create_engine(parsed, pool_pre_ping=True)
+            self._writers = create_engine(
+                parsed,
+                connect_args=PATIENCE,
+                isolation_level="READ COMMITTED",
+                pool_pre_ping=True,
+            )
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -51,14 +83,19 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction that is durable once the block is left, and undone by an exception."""
+        """Open a transaction that is durable once the block is left, and undone by an exception.
+
+        There is one at a time, whichever process it is of.
+        """
         with self._writers.begin() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(BEGIN_WRITING)
             yield connection
 
-    @property
-    def writers(self) -> Engine:
-        """What opens writing connections, for migrations."""
-        return self._writers
+    def migrate(self) -> None:
+        """Make the tables, or bring them up to date. Any number of processes may do so at once."""
+        with self.writing() as connection:
+            upgrade(connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,20 +103,14 @@ class Database:
         self._writers.dispose()
 
 
-def _sqlite(url: URL, *, begin: str) -> Engine:
+def _sqlite(url: URL, *, begin: str, pragmas: Sequence[str]) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, _: Any) -> None:  # noqa: ANN401  (SQLAlchemy's)
         # The driver's own transactions begin late and without asking; see "begin" below.
         connection.isolation_level = None
-        for pragma in (
-            "journal_mode=WAL",  # who reads never waits for who writes
-            "synchronous=FULL",  # what is committed survives a power cut
-            "foreign_keys=ON",
-            "temp_store=MEMORY",
-            "cache_size=-65536",  # KiB
-        ):
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -1,6 +1,7 @@
 """The tables. What changes here changes in ``migrations`` too; a test compares the two."""
 
-from typing import Final
+from hashlib import blake2b
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -26,6 +27,11 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGER 
 
 def _key() -> Column[int]:
     return Column("id", _KEY, primary_key=True, autoincrement=True)
+
+
+def _tags_hash(context: Any) -> str:  # noqa: ANN401  (SQLAlchemy's)
+    tags: str = context.get_current_parameters()["tags"]
+    return blake2b(tags.encode(), digest_size=16).hexdigest()
 
 
 def _sums() -> list[Column[object]]:
@@ -77,6 +83,8 @@ series: Final = Table(
     Column("settings", Text, nullable=False),  # JSON: the variant's, and the conventions
     Column("label_schema_id", ForeignKey("label_schema.id"), nullable=False),
     Column("tags", Text, nullable=False),  # a JSON object, keys ascending
+    # PostgreSQL indexes no more than 2.7 kB of a row: tags may be longer.
+    Column("tags_hash", Text, nullable=False, default=_tags_hash),
     UniqueConstraint(
         "project_id",
         "model",
@@ -84,7 +92,7 @@ series: Final = Table(
         "variant",
         "settings_hash",
         "label_schema_id",
-        "tags",
+        "tags_hash",
         name="series_is_one",
     ),
 )

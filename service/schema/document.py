@@ -1,16 +1,13 @@
 """The request document: everything beside the tensors, validated strictly."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.schema.names import INT64_MAX, Name, SampleId
+from service.schema.track import Track
 from service.wire.payload import TORCH_DTYPES
 from xentcore import LabelKind, Options, Output
-
-INT64_MAX: Final = (1 << 63) - 1
-
-Name = Annotated[str, Field(max_length=256)]
-SampleId = Annotated[str, Field(max_length=256)] | Annotated[int, Field(le=INT64_MAX)]
 
 
 class Document(BaseModel):
@@ -63,6 +60,9 @@ class Document(BaseModel):
     )
     sample_ids: Annotated[list[SampleId], Field(fail_fast=True)] | None = Field(
         None, description="One name or number per row."
+    )
+    track: Track | None = Field(
+        None, description="Keep the sums of this batch for charts and comparisons; null: do not."
     )
 
     def options(self, *, per_class_limit: int | None) -> Options:

@@ -4,6 +4,7 @@ The schema says what a row is and holds the request's document; each record batc
 the limits by its frame, and validated in full, before a number of it is read.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -42,6 +43,7 @@ class ArrowStream:
         self._keep = False
         self._rows = 0
         self._ended = False
+        self.document: Mapping[str, object] | None = None
 
     def push(self, piece: Piece) -> None:
         """Read the next piece.
@@ -133,6 +135,7 @@ class ArrowStream:
             raise invalid("/class_axis", "a row of a record batch has its classes along axis 1")
         if "sample_ids" in document:
             raise invalid("/sample_ids", "rows are named by the column sample_id")
+        self.document = document
         self._columns = columns = columns_of(schema)
         self._terms.limits.check("logits", (0, columns.classes), 1)
         self._keep = self._consumer.unknown(
@@ -140,6 +143,7 @@ class ArrowStream:
                 document,
                 torch.empty(0, columns.classes, dtype=columns.logits.dtype, device="meta"),
                 torch.empty(0, *columns.label.each, dtype=columns.label.dtype, device="meta"),
+                named=columns.ids,
             )
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from service.errors import invalid
 from service.wire.document import DEPTH, Plain, entries_of, parse
 from service.wire.lists import TensorReader
-from service.wire.payload import Body, Limits, Payload, all_there
+from service.wire.payload import Body, Limits, Payload, all_there, required
 
 MEDIA_TYPE: Final = "application/json"
 TENSORS: Final = ("logits", "labels", "sample_weights")
@@ -45,11 +45,12 @@ def decode(
     }
     reader = TensorReader(limits, document.get("class_axis", 1))
     tensors = {name: reader.read(name, entries[name]) for name in TENSORS if name in entries}
-    for name in ("logits", "labels"):
+    for name in required(document):
         if name not in tensors:
             raise invalid(f"/{name}", "is required")
     reader.refuse_hidden_nesting(body, known_arrays=plain.arrays, brackets=plain.brackets)
-    return Payload(document, tensors["logits"], tensors["labels"], tensors.get("sample_weights"))
+    logits, labels = tensors["logits"], tensors.get("labels")
+    return Payload(document, logits, labels, tensors.get("sample_weights"))
 
 
 def encode(document: Mapping[str, object]) -> list[bytes]:

@@ -43,14 +43,23 @@ class Payload:
     """One decoded request: the tensors, and the rest of the document as plain values.
 
     ``await_rows`` returns once the logits' rows below a number are in memory; all else is.
+    ``labels`` are ``None`` where they come later, ``named`` says that rows come with their names.
     """
 
     document: Mapping[str, object]
     logits: Tensor
-    labels: Tensor
+    labels: Tensor | None
     sample_weights: Tensor | None = None
     class_weights: Tensor | None = None
     await_rows: Callable[[int], None] = all_there
+    named: bool = False
+
+
+def required(document: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the tensors that a request must have: labels too, unless they are to come later."""
+    track = document.get("track")
+    pending = isinstance(track, Mapping) and track.get("pending") is True
+    return ("logits",) if pending else ("logits", "labels")
 
 
 @dataclass(frozen=True, slots=True)

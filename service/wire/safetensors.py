@@ -75,7 +75,8 @@ def decode(
         if early:
             arrived(start + logits.begin + _bytes_of_rows(header, rows))
 
-    return Payload(header.document, await_rows=await_rows, **tensors)
+    labels = tensors.pop("labels", None)
+    return Payload(header.document, labels=labels, await_rows=await_rows, **tensors)
 
 
 def _bytes_of_rows(header: Header, number: int) -> int:

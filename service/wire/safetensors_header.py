@@ -10,7 +10,7 @@ from simdjson import Array, Object
 
 from service.errors import Malformed, invalid
 from service.wire.document import KEYS, Value, entries_of, parse, request_document
-from service.wire.payload import TORCH_DTYPES, Body, Limits, extent
+from service.wire.payload import TORCH_DTYPES, Body, Limits, extent, required
 
 METADATA: Final = "__metadata__"
 REQUEST: Final = "request"  # the metadata key of the document
@@ -67,7 +67,8 @@ class Header:
     @property
     def others_end(self) -> int:
         """Where the last tensor but the logits ends."""
-        return max(entry.end for entry in self.entries.values() if entry is not self.logits)
+        others = (entry.end for entry in self.entries.values() if entry is not self.logits)
+        return max(others, default=0)
 
     @property
     def rows_are_in_order(self) -> bool:
@@ -105,7 +106,7 @@ def read_header(text: Body, limits: Limits, fields: Collection[str]) -> Header:
     values = entries_of(_object(text), "", known=(*TENSORS, METADATA))
     document = _document(values.pop(METADATA, None), limits, fields)
     entries = {name: _entry(name, value) for name, value in values.items()}
-    for name in ("logits", "labels"):
+    for name in required(document):
         if name not in entries:
             raise invalid(f"/{name}", "is required")
     for entry in entries.values():

@@ -37,6 +37,7 @@ class SafetensorsStream:
         self._text = Buffer(limit=terms.body_bytes)
         self._read: Callable[[Piece, int], int] = self._read_text
         self._spool: Spool | None = None
+        self.document: Mapping[str, object] | None = None
 
     def push(self, piece: Piece) -> None:
         """Read the next piece.
@@ -83,6 +84,7 @@ class SafetensorsStream:
         terms = self._terms
         self._start = LENGTH_BYTES + len(text)
         self._header = header = read_header(text, terms.limits, terms.fields)
+        self.document = header.document
         if terms.length is not None:
             check_length(header.data_bytes, terms.length - self._start)
         if self._start + header.data_bytes > terms.body_bytes:
@@ -114,7 +116,9 @@ class SafetensorsStream:
         }
         document, logits = self._header.document, self._header.logits
         if not self._in_rows:
-            self._consumer.whole(Payload(document, await_rows=self._forget, **tensors))
+            labels = tensors.pop("labels", None)
+            payload = Payload(document, labels=labels, await_rows=self._forget, **tensors)
+            self._consumer.whole(payload)
             return
         tensors["logits"] = torch.empty(logits.shape, dtype=logits.dtype, device="meta")
         keep = self._consumer.known(Payload(document, await_rows=self._forget, **tensors))
@@ -160,6 +164,7 @@ def _is_read_in_rows(header: Header, most_bytes: int) -> bool:
     logits = header.logits
     return (
         header.rows_are_in_order
+        and "labels" in header.entries
         and header.others_end <= logits.begin
         and _bytes_each(logits) <= most_bytes
         and all(

@@ -1,6 +1,6 @@
 """A body that is read piece by piece: what reads it, what it is handed to, and on which terms."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +77,11 @@ class Terms:
 
 class Stream(Protocol):
     """Reads a body piece by piece; after an error it is only closed."""
+
+    @property
+    def document(self) -> Mapping[str, object] | None:
+        """The request's document as it came, once it has been read."""
+        ...
 
     def push(self, piece: Piece) -> None:
         """Read the next piece.

@@ -551,7 +551,7 @@ def test_comparing_is_asked_for_and_stays_with_the_batch() -> None:
 
 def test_a_comparison_can_be_cancelled() -> None:
     stop = False
-    evaluation = Evaluation([spec("sparse")], compare=True, cancelled=lambda: stop)
+    evaluation = Evaluation([spec("label-smoothing")], compare=True, cancelled=lambda: stop)
     evaluation.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
     stop = True
     with pytest.raises(Cancelled):

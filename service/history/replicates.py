@@ -1,0 +1,182 @@
+"""The Poisson bootstrap: in each replicate a row counts k times, k drawn from Poisson(1).
+
+What is drawn follows from the name of the row and the number of the replicate alone: the same
+sample has the same weights in every batch, process and machine. Replicates of two models on the
+same samples are therefore paired, and sums of any split of the rows merge to those of all.
+
+Source: Chamandy, Muralidharan, Najmi, Naidu, "Estimating Uncertainty for Massive Data Streams",
+2012; the sketch: Bar-Yossef et al., "Counting Distinct Elements in a Data Stream", 2002.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from service.history.sums import ALL_CLASSES, REPLICATE, REPLICATES, SKETCH, SKETCH_SIZE, Records
+
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.float64]
+
+# Up to this many classes each has replicates of its own. By the classes that there are, not by
+# those that a batch holds: a class is in the replicates of every batch of a series, or of none.
+MOST_CLASSES: Final = 64
+
+# Changed, samples hash and draw otherwise than in what was stored: never change these.
+_ID_SEED: Final = 0x58656E74
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2: Final = np.uint64(0x94D049BB133111EB)
+
+_DRAWS_PER_WORD: Final = 4
+_WORDS: Final = REPLICATES // _DRAWS_PER_WORD
+_BLOCK_ROWS: Final = 2048  # weights of a block stay in the cache
+
+# How many of the 65536 values of 16 bits draw 0, 1, ..., 8: round(65536 e^-1 / k!), but for one 4
+# that became a 1. So the mean is exactly 1 and the variance 1 + 9.2e-5; each probability is off by
+# at most 1.1e-5, and what exact draws have above 8, 1.1e-6, is never drawn.
+_OCCURRENCES: Final = (24109, 24110, 12055, 4018, 1004, 201, 33, 5, 1)
+_QUANTILES: Final[Numbers] = np.repeat(
+    np.arange(len(_OCCURRENCES), dtype=np.float64), _OCCURRENCES
+)
+
+
+def hash_ids(ids: Iterable[str | int]) -> Hashes:
+    """Return the 64-bit hash of each id, (rows,). A number is its decimal text: 7 is "7"."""
+    digest = xxhash.xxh3_64_intdigest
+    # Half a surrogate pair, which JSON can write, is a name like any other.
+    texts = (str(each).encode("utf-8", "surrogatepass") for each in ids)
+    return np.fromiter((digest(text, _ID_SEED) for text in texts), np.uint64)
+
+
+def draws(hashes: Hashes) -> Numbers:
+    """Return how often each row counts in each replicate, (rows, replicates)."""
+    # splitmix64, seeded by the hash; Steele, Lea, Flood 2014. Overflow is meant.
+    words = hashes[:, None] + _GOLDEN * np.arange(1, _WORDS + 1, dtype=np.uint64)
+    words ^= words >> np.uint64(30)
+    words *= _MIX_1
+    words ^= words >> np.uint64(27)
+    words *= _MIX_2
+    words ^= words >> np.uint64(31)
+    return _QUANTILES[words.astype("<u8", copy=False).view("<u2")]
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The rows of a batch, as they are resampled and recognised.
+
+    Attributes:
+        drawn: hashes of what is resampled: clusters, or else samples; (rows,).
+        seen: hashes of what is recognised in other batches: samples, or else clusters; (rows,).
+    """
+
+    drawn: Hashes
+    seen: Hashes
+
+    @classmethod
+    def of(cls, samples: Hashes | None, clusters: Hashes | None) -> "Units | None":
+        """Return the units of rows with these names, ``None`` where they have none."""
+        drawn = samples if clusters is None else clusters
+        seen = clusters if samples is None else samples
+        return None if drawn is None or seen is None else cls(drawn, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """What each row added to the sums of one evaluation; see :meth:`xentcore.Evaluation.recorded`.
+
+    Attributes:
+        losses: what it added to the loss, nats, NaN where it was not evaluated; (rows,).
+        weights: what it added to the denominator; (rows,).
+        classes: its class, or -1 for all rows where they belong to none; (rows,).
+    """
+
+    losses: Numbers
+    weights: Numbers
+    classes: NDArray[np.int64]
+
+
+def replicate(
+    rows: Sequence[RowSums],
+    units: Units,
+    *,
+    classes: int,
+    proceed: Callable[[], None] = lambda: None,
+) -> list[Records]:
+    """Return the replicates of evaluations of the same rows; what is drawn is drawn once.
+
+    Args:
+        rows: of each evaluation.
+        units: what the rows are.
+        classes: how many there are.
+        proceed: called between blocks; may raise to give up.
+
+    Returns:
+        for each evaluation records of class -1, all rows, and, up to :data:`MOST_CLASSES`, of each
+        class that rows belong to, ascending.
+    """
+    per_class = classes <= MOST_CLASSES
+    # The label of a row is the same for every evaluation that evaluated it.
+    labels = np.full(len(units.drawn), ALL_CLASSES, np.int64)
+    for each in rows if per_class else ():
+        np.maximum(labels, each.classes, out=labels)
+    order = np.argsort(labels, kind="stable")
+    sums = np.zeros((int(labels.max(initial=ALL_CLASSES)) + 2, 2 * len(rows), REPLICATES))
+    for first in range(0, len(order), _BLOCK_ROWS):
+        proceed()
+        _add_block(sums, order[first : first + _BLOCK_ROWS], labels, rows, units)
+    return [
+        _records(sums[:, place :: len(rows)], each, labels) for place, each in enumerate(rows)
+    ]
+
+
+def _add_block(
+    sums: Numbers,
+    block: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    rows: Sequence[RowSums],
+    units: Units,
+) -> None:
+    """Add a block of rows, ascending by label, to the (labels + 1, numbers, replicates) sums."""
+    drawn = draws(units.drawn[block])
+    losses = [each.losses[block] for each in rows]
+    counted = [np.isfinite(each) for each in losses]
+    numbers = np.stack(
+        [
+            *(np.where(one, each, 0.0) for one, each in zip(counted, losses, strict=True)),
+            *(
+                np.where(one, each.weights[block], 0.0)
+                for one, each in zip(counted, rows, strict=True)
+            ),
+        ]
+    )
+    found, starts = np.unique(labels[block], return_index=True)
+    for label, first, last in zip(found, starts, [*starts[1:], len(block)], strict=True):
+        sums[label + 1] += numbers[:, first:last] @ drawn[first:last]
+
+
+def _records(sums: Numbers, rows: RowSums, labels: NDArray[np.int64]) -> Records:
+    """Return the records of one evaluation from its sums, (labels + 1, loss and weight, ...)."""
+    # Of its own classes: others may have labels where this one, of the sigmoid family, has none.
+    own = np.minimum(rows.classes, labels)[np.isfinite(rows.losses)]
+    present = np.unique(own[own != ALL_CLASSES])
+    records = np.zeros(1 + len(present), REPLICATE)
+    records["class"] = [ALL_CLASSES, *present]
+    for name, column in zip(("loss_sums", "weight_sums"), (0, 1), strict=True):
+        records[name][0] = sums[:, column].sum(axis=0)
+        records[name][1:] = sums[present + 1, column]
+    return records
+
+
+def sketch(hashes: Hashes) -> Records:
+    """Return the smallest hashes that there are, each once, ascending."""
+    if len(hashes) > 4 * SKETCH_SIZE:
+        # Hashes are spread evenly: this many are to be expected below, and far fewer to sort.
+        share = np.uint64(4 * SKETCH_SIZE / len(hashes) * 2.0**64)
+        smallest: Hashes = np.unique(hashes[hashes < share])
+        if len(smallest) >= SKETCH_SIZE:
+            return smallest[:SKETCH_SIZE].astype(SKETCH, copy=False)
+    return np.unique(hashes)[:SKETCH_SIZE].astype(SKETCH, copy=False)

@@ -1,0 +1,111 @@
+"""Migrations, and the two kinds of transaction."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from service.history.database import Database, sqlite_url
+from service.history.tables import METADATA, project
+from tests.service.history.postgres import Postgres
+
+ROOT = Path(__file__).parents[3]
+MIGRATE = (
+    "import sys; from service.history.database import Database; Database(sys.argv[1]).migrate()"
+)
+
+
+def names(database: Database) -> list[str]:
+    with database.reading() as connection:
+        return list(connection.execute(select(project.c.name).order_by(project.c.id)).scalars())
+
+
+def test_migrations_make_the_tables_that_the_code_names(database: Database) -> None:
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_a_difference_would_be_found(database: Database) -> None:
+    with database.writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE batch ADD COLUMN more INTEGER")
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA)
+
+
+def test_processes_that_start_at_once_make_the_tables_once(empty_url: str) -> None:
+    command = [sys.executable, "-c", MIGRATE, empty_url]
+    starting = [subprocess.Popen(command, cwd=ROOT) for _ in range(6)]
+    assert [process.wait(timeout=60) for process in starting] == [0] * 6
+    database = Database(empty_url)
+    database.migrate()  # nothing is left to do
+    assert names(database) == []
+    database.close()
+
+
+def test_tables_are_all_there_or_none(empty_url: str) -> None:
+    database = Database(empty_url)
+    with database.writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE delivery (id INTEGER)")  # in the way of the last
+    with pytest.raises(DBAPIError):
+        database.migrate()
+    with database.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE delivery")
+    database.migrate()
+    assert names(database) == []
+    database.close()
+
+
+def test_an_error_undoes_a_transaction(database: Database) -> None:
+    def fail() -> None:
+        with database.writing() as connection:
+            connection.execute(insert(project).values(name="p", revision=0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert names(database) == []
+
+
+def test_readers_see_the_database_as_it_was_and_change_nothing(database: Database) -> None:
+    count = select(func.count()).select_from(project)
+    with database.reading() as reader:
+        assert reader.scalar(count) == 0
+        with database.writing() as writer:
+            writer.execute(insert(project).values(name="p", revision=0))
+        assert reader.scalar(count) == 0
+    assert names(database) == ["p"]
+
+
+def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(DBAPIError), database.reading() as reader:
+        reader.execute(delete(project))
+
+
+def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path))
+    with database.writing() as connection:
+        (level,) = connection.exec_driver_sql("PRAGMA synchronous").one()
+        (journal,) = connection.exec_driver_sql("PRAGMA journal_mode").one()
+        (keys,) = connection.exec_driver_sql("PRAGMA foreign_keys").one()
+    database.close()
+    assert (level, journal, keys) == (2, "wal", 1)
+    assert sqlite3.sqlite_version_info >= (3, 35)  # RETURNING
+
+
+def test_postgresql_waits_for_the_disk_whatever_it_was_told(postgres: Postgres) -> None:
+    postgres.execute("CREATE DATABASE careless")
+    postgres.execute("ALTER DATABASE careless SET synchronous_commit = off")
+    postgres.execute("ALTER DATABASE careless SET default_transaction_isolation = serializable")
+    database = Database(postgres.url("careless"))
+    with database.writing() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
+    database.close()
+    postgres.execute("DROP DATABASE careless")
