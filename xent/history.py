@@ -1,13 +1,15 @@
 """Questions to the history of a project, and what it answers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
-from xent.calls import Call, Reply
+from xent.bodies import Body
+from xent.calls import JSON, Call, Reply
 from xent.errors import Unreadable
 from xent.exports import FORMATS, Export, Format, writing
 from xent.operations import operation
@@ -26,7 +28,16 @@ Metric = str
 """A metric of the history: ``loss.mean``, ``accuracy``, ... ; ``options("metric")`` lists them."""
 
 R = TypeVar("R", bound="Report")
-NAMES: Final = {"since": "from", "until": "to"}
+NAMES: Final = {
+    "since": "from",
+    "until": "to",
+    "reference_since": "reference_from",
+    "reference_until": "reference_to",
+    "baseline_since": "baseline_from",
+    "baseline_until": "baseline_to",
+    "candidate_since": "candidate_from",
+    "candidate_until": "candidate_to",
+}
 """What is called otherwise on the wire: ``from`` is a word of Python's own."""
 
 
@@ -43,8 +54,24 @@ class Selection(TypedDict, total=False):
     """``name`` or ``name@version``."""
 
     tags: Mapping[str, Texts]
-    since: Moment
-    until: Moment
+    since: Moment | None
+    until: Moment | None
+
+
+class Referring(Selection, total=False):
+    """A selection, and another time of the same series that it is held against."""
+
+    reference_since: Moment | None
+    reference_until: Moment | None
+
+
+class Sides(Selection, total=False):
+    """A selection that both sides of a comparison share, and the time of each."""
+
+    baseline_since: Moment | None
+    baseline_until: Moment | None
+    candidate_since: Moment | None
+    candidate_until: Moment | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,60 +274,77 @@ class Queries:
         baseline: str | None = None,
         candidate: str | None = None,
         *,
-        baseline_since: Moment | None = None,
-        baseline_until: Moment | None = None,
-        candidate_since: Moment | None = None,
-        candidate_until: Moment | None = None,
-        **selection: Unpack[Selection],
+        alpha: float | None = None,
+        **selection: Unpack[Sides],
     ) -> Call[Judgement]:
         """Return whether a candidate is worse than a baseline, and how sure that is.
 
         Args:
-            baseline: ``model_version:NAME``; ``None`` where a time tells them apart.
-            candidate: the same of the candidate.
-            baseline_since: the baseline's time.
-            baseline_until: its end.
-            candidate_since: the candidate's time.
-            candidate_until: its end.
-            selection: what both have in common.
+            baseline: ``model_version:NAME``, ``model:NAME`` or ``tag.KEY:VALUE``; ``None`` where
+                a time tells the sides apart.
+            candidate: as ``baseline``.
+            alpha: level of the tests; the service's is 0.05.
+            selection: what both have in common, and the time of each.
         """
-        asked = {
-            "baseline": baseline,
-            "candidate": candidate,
-            "baseline_from": _moment(baseline_since),
-            "baseline_to": _moment(baseline_until),
-            "candidate_from": _moment(candidate_since),
-            "candidate_to": _moment(candidate_until),
-        }
+        asked = {"baseline": baseline, "candidate": candidate, "alpha": alpha}
         return self._get("compare", "per_class", Judgement, selection, asked)
 
     @operation
-    def classes(self, **selection: Unpack[Selection]) -> Call[Report]:
-        """Return what each class has to do with the loss, a row each."""
-        return self._get("classes", "classes", Report, selection)
+    def classes(
+        self,
+        *,
+        classes: Texts = (),
+        step: str | None = None,
+        max_points: int | None = None,
+        **selection: Unpack[Referring],
+    ) -> Call[Report]:
+        """Return what each class has to do with the loss, a row each, the largest sum first.
+
+        Args:
+            classes: names, indices or ``top:10``.
+            step: asks for the classes over time too: ``15m``, ``6h``, ``1d`` or ``auto``; they are
+                in ``raw["map"]``.
+            max_points: most buckets of ``auto``.
+            selection: which series, which time, and perhaps a time to refer to.
+        """
+        asked = {"class": classes, "step": step, "max_points": max_points}
+        return self._get("classes", "rows", Report, selection, asked)
 
     @operation
-    def hardest(self, **selection: Unpack[Selection]) -> Call[Report]:
-        """Return the rows of largest loss."""
-        return self._get("hardest", "hardest", Report, selection)
+    def hardest(self, *, limit: int | None = None, **selection: Unpack[Selection]) -> Call[Report]:
+        """Return the rows of largest loss, the largest first."""
+        return self._get("hardest", "rows", Report, selection, {"limit": limit})
 
     @operation
-    def calibration(self, **selection: Unpack[Selection]) -> Call[Report]:
-        """Return confidence against accuracy, a row for each bin."""
+    def calibration(self, **selection: Unpack[Referring]) -> Call[Report]:
+        """Return confidence against accuracy, a row for each bin; ``raw`` has the rest."""
         return self._get("calibration", "bins", Report, selection)
 
     @operation
-    def histogram(self, **selection: Unpack[Selection]) -> Call[Report]:
-        """Return how many rows have which loss, a row for each bucket."""
+    def histogram(self, **selection: Unpack[Referring]) -> Call[Report]:
+        """Return how many rows have which loss, a row for each bucket; ``raw`` has the rest."""
         return self._get("histogram", "buckets", Report, selection)
 
     @operation
-    def annotations(
-        self, *, since: Moment | None = None, until: Moment | None = None
-    ) -> Call[Report]:
-        """Return what happened: new versions, corrections, alerts, notes."""
-        asked = {"from": _moment(since), "to": _moment(until)}
-        return self._get("annotations", "annotations", Report, {}, asked)
+    def annotations(self, **selection: Unpack[Selection]) -> Call[Report]:
+        """Return what happened, the latest first: new versions, corrections, alerts, notes."""
+        return self._get("annotations", "annotations", Report, selection)
+
+    @operation
+    def note(
+        self, text: str, *, time: Moment | None = None, series: int | None = None
+    ) -> Call[dict[str, Any]]:
+        """Write a note down; ``time`` ``None`` is now. Returns it with its ``id``."""
+        said: dict[str, object] = {"text": text, "time": _moment(time or datetime.now(UTC))}
+        if series is not None:
+            said["series"] = series
+        return Call(
+            "POST",
+            self._path("annotations"),
+            Reply.json,
+            body=Body.of(JSON, [json.dumps(said).encode()]),
+            idempotent=False,
+        )
 
     @operation
     def options(self, dimension: str) -> Call[Report]:
@@ -371,14 +415,15 @@ class Queries:
 
 def _query(selection: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """Return the parameters of a URL; what is not said is left out."""
-    given = {NAMES.get(name, name): value for name, value in selection.items() if name != "tags"}
-    given |= {f"tag.{key}": value for key, value in (selection.get("tags") or {}).items()}
-    for name in NAMES.values():
-        if name in given:
-            given[name] = _moment(given[name])
+    given = {
+        NAMES.get(name, name): _moment(value) if name in NAMES else value
+        for name, value in selection.items()
+        if name != "tags"
+    }
+    tags = {f"tag.{key}": value for key, value in (selection.get("tags") or {}).items()}
     return {
         name: value if isinstance(value, str) else _texts(value)
-        for name, value in {**given, **asked}.items()
+        for name, value in {**given, **tags, **asked}.items()
         if value is not None and value != ()
     }
 

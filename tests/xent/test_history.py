@@ -1,0 +1,148 @@
+"""The history of a project, asked of a service that holds one."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from service.history.database import Database, sqlite_url
+from tests.service.harness import Running
+from tests.service.history.histories import START, history, insert_batches
+from xent import AsyncClient, Client, InvalidBatch, NotFound, Project, Refused
+
+BEGIN = datetime.fromtimestamp(START / 1e6, UTC)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("history")
+
+
+@pytest.fixture(scope="module")
+def remembering(folder: Path) -> Iterator[Running]:
+    """A service that remembers two versions of a model, a batch a minute."""
+    server = Running(data_dir=folder)
+    database = Database(sqlite_url(folder))
+    database.migrate()
+    insert_batches(database, history(minutes=30))
+    database.close()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def asked(remembering: Running) -> Iterator[Client]:
+    with Client(f"http://127.0.0.1:{remembering.port}") as client:
+        yield client
+
+
+@pytest.fixture
+def project(asked: Client) -> Project:
+    return asked.project("p")
+
+
+def test_projects_and_series_are_listed(asked: Client, project: Project) -> None:
+    assert asked.projects()["project"].tolist() == ["p"]
+    series = project.series()
+    assert sorted(series.table["model_version"]) == ["v1", "v2"]
+    assert series.revision
+    frame = series.to_pandas()
+    assert str(frame["first"].dtype).endswith("UTC]")
+    assert frame["label_schema.name"].tolist() == ["animals"] * 2
+
+
+def test_a_metric_over_time_is_a_table_with_times(project: Project) -> None:
+    found = project.timeseries("loss.mean", by=["model_version"], step="5m")
+    assert (found.metric, found.unit, found.by) == ("loss.mean", "nats", ("model_version",))
+    assert found.step_s == 300
+    lines = found.lines()
+    assert set(lines) == {("v1",), ("v2",)}
+    assert len(lines["v1",]) == 6
+    frame = found.to_pandas()
+    assert frame["time"].min() == BEGIN
+    assert (frame["low"] <= frame["value"]).all()
+    assert found.to_polars()["time"].min() == BEGIN
+    assert found.json()["rows"]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        BEGIN + timedelta(minutes=10),
+        (BEGIN + timedelta(minutes=10)).isoformat(),
+        START // 1000 + 600_000,
+    ],
+    ids=["datetime", "text", "milliseconds"],
+)
+def test_a_selection_narrows(moment: datetime | str | int, project: Project) -> None:
+    found = project.timeseries(since=moment, model_version="v1", step="1m", classes="top:2")
+    assert found.table.height == 20
+    assert project.timeseries(since=moment, tags={"region": "eu"}, step="1m").table.height == 0
+
+
+def test_a_time_without_an_offset_is_nobodys(project: Project) -> None:
+    with pytest.raises(InvalidBatch, match="no time zone"):
+        project.timeseries(since=datetime(2026, 1, 1))  # noqa: DTZ001  (that is the point)
+
+
+def test_versions_are_compared(project: Project) -> None:
+    found = project.compare("model_version:v1", "model_version:v2", alpha=0.01)
+    assert found.comparable
+    assert found.verdict in {"worse", "better", "no_difference", "insufficient"}
+    assert found.sentence
+    low, high = found.interval
+    assert low is not None
+    assert high is not None
+    assert found.difference is not None
+    assert low <= found.difference <= high
+    assert found.p is not None
+    assert found.raw["alpha"] == 0.01
+    assert found.to_pandas().shape[0] == 4
+    middle = BEGIN + timedelta(minutes=15)
+    times = project.compare(baseline_until=middle, candidate_since=middle, model_version="v1")
+    assert times.comparable
+
+
+def test_classes_rows_calibration_and_histogram(project: Project) -> None:
+    classes = project.classes(
+        model_version="v1",
+        classes=["ant", "dog"],
+        step="10m",
+        reference_until=BEGIN + timedelta(minutes=15),
+    )
+    assert sorted(classes.table["class"]) == ["ant", "dog"]
+    assert "loss_change" in classes.table
+    assert classes.raw["map"]["time"]
+    hardest = project.hardest(limit=3)
+    assert hardest.table.height == 3
+    assert hardest.to_pandas()["time"].min() >= BEGIN
+    assert project.calibration().table.height == 15
+    assert project.histogram(reference_since=BEGIN).table["count"].sum() > 0
+    versions = project.options("model_version")
+    assert versions.table["value"].tolist() == ["v1", "v2"]
+
+
+def test_what_has_not_changed_is_not_sent_again(project: Project, remembering: Running) -> None:
+    before = project.timeseries(by="variant")
+    assert project.timeseries(by="variant") is before
+    assert project.timeseries(by="model") is not before
+    url = f"http://127.0.0.1:{remembering.port}/projects/p/timeseries"
+    tag = httpx2.get(url).headers["etag"]
+    assert httpx2.get(url, headers={"if-none-match": tag}).status_code == 304
+
+
+def test_what_there_is_not_is_said(asked: Client, project: Project) -> None:
+    with pytest.raises(NotFound):
+        asked.project("a/b?c").series()
+    with pytest.raises(Refused, match="metric"):
+        project.timeseries("loss.mode")
+
+
+@pytest.mark.anyio
+async def test_whoever_awaits_asks_the_same(remembering: Running, project: Project) -> None:
+    async with AsyncClient(f"http://127.0.0.1:{remembering.port}") as client:
+        found = await client.project("p").timeseries(by="model_version")
+        assert found.json() == project.timeseries(by="model_version").json()
+        assert (await client.projects()).height == 1
