@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.history.database import Database, sqlite_url
 from tests.service.harness import Running
+from tests.service.history.histories import history, insert_batches
 from xent import Client, Retries
 
 EAGER = Retries(attempts=3, base_s=0.001, longest_s=0.5)
@@ -22,6 +24,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def url(service: Running) -> str:
     """Where it is."""
     return f"http://127.0.0.1:{service.port}"
+
+
+@pytest.fixture(scope="session")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service that remembers two versions of a model, a batch a minute."""
+    folder = tmp_path_factory.mktemp("history")
+    database = Database(sqlite_url(folder))
+    database.migrate()
+    insert_batches(database, history(minutes=30))
+    database.close()
+    server = Running(data_dir=folder)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -2,34 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from service.history.database import Database, sqlite_url
 from tests.service.harness import Running
-from tests.service.history.histories import START, history, insert_batches
+from tests.service.history.histories import START
 from xent import AsyncClient, Client, InvalidBatch, NotFound, Project, Refused
 
 BEGIN = datetime.fromtimestamp(START / 1e6, UTC)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("history")
-
-
-@pytest.fixture(scope="module")
-def remembering(folder: Path) -> Iterator[Running]:
-    """A service that remembers two versions of a model, a batch a minute."""
-    server = Running(data_dir=folder)
-    database = Database(sqlite_url(folder))
-    database.migrate()
-    insert_batches(database, history(minutes=30))
-    database.close()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

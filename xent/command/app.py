@@ -1,6 +1,6 @@
 """``xent``: the command, its help, its errors and its exit codes."""
 
-import signal
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -66,17 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code. Errors are one line on the standard error."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `xent ... | head` ends quietly
     try:
         given = None if arguments is None else list(arguments)
         code: Any = app(given, prog_name="xent", standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:
         return _fail(error.format_message() or "", exits.USAGE)
     except XentError as error:
         return _fail(exits.line_of(error), exits.code_of(error))
     except (KeyboardInterrupt, typer.Abort):
         return exits.INTERRUPTED
+    except BrokenPipeError:  # `xent ... | head`: nobody reads on, and that is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
     return code if isinstance(code, int) else exits.OK
 
 
