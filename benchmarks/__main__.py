@@ -18,6 +18,7 @@ from benchmarks import (
     core,
     cuda,
     growth,
+    history,
     json_body,
     memory,
     report,
@@ -62,6 +63,7 @@ IDEAS: Final[dict[str, Callable[..., Table | tuple[Table, ...]]]] = {
     "json": json_body.run,
     "small": small.run,
     "growth-http": growth.http,
+    "history": history.run,
     "memory": memory.run,
     "cuda": cuda.run,
 }

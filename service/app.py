@@ -24,6 +24,7 @@ from service.kernels import Kernels
 from service.keys import Keys
 from service.lookup import Lookup
 from service.metrics import Metrics
+from service.notes import Notes
 from service.problems import problem_response
 from service.questions import CompareQuestion
 from service.routes import alerts, compare, docs, health, history, loss, metrics, variants
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     database = Database(sqlite_url(settings.data_dir))
     lookup = Lookup(database, keys)
+    notes = Notes(database, lookup, keys, body_deadline_s=settings.body_deadline_s)
     refresher = Refresher(
         database,
         interval_s=REFRESH_S,
@@ -123,8 +125,8 @@ def create_app(settings: Settings) -> FastAPI:
         loss.router(exchange, VARIANTS, of_losses),
         compare.router(exchange, CompareQuestion(of_compare)),
         variants.router(VARIANTS, of_settings),
-        history.router(lookup),
         alerts.router(watch),
+        history.router(lookup, notes),
         health.router(engine, kernels),
         metrics.router(counted, keys),
         docs.router(),

@@ -12,6 +12,7 @@
     ├── UnknownProject           nothing was recorded under that name
     ├── UnknownAlert             the project has no alert of that name
     ├── AlertExists              the project has one of that name already
+    ├── UnknownAnnotation        no note of that id
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
 
@@ -85,6 +86,10 @@ class UnknownAlert(ServiceError):
 
 class AlertExists(ServiceError):
     """The project has an alert of that name already."""
+
+
+class UnknownAnnotation(ServiceError):
+    """The project has no note of that id."""
 
 
 class QueueFull(ServiceError):

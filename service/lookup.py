@@ -1,7 +1,6 @@
 """Asking the history: the key, the question, what did not change since, a thread to read in."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
@@ -9,11 +8,11 @@ from typing import Any, Final, TypeVar
 import orjson
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from sqlalchemy.exc import OperationalError
 
-from service.errors import Unavailable
-from service.history import listing, rollups
+from service.errors import QueueFull, Unavailable
+from service.history import export, listing, rollups
 from service.history.database import Database
 from service.history.questions import Question, read
 from service.history.rollups import View
@@ -21,6 +20,7 @@ from service.keys import Keys
 from service.version import VERSION
 
 READERS: Final = 4  # questions that are answered at the same time
+EXPORTS: Final = 4  # that are sent at the same time
 JSON: Final = "application/json"
 
 Q = TypeVar("Q", bound=Question)
@@ -39,6 +39,7 @@ class Lookup:
         self._database = database
         self._keys = keys
         self._limiter = CapacityLimiter(READERS)
+        self._exports = 0
 
     async def answer(
         self,
@@ -63,6 +64,23 @@ class Lookup:
         self.question(request, listing.Nothing)
         return await self.run(self._projects)
 
+    async def exported(self, request: Request, project: str) -> Response:
+        """Return a file of everything, sent as it is read; raises as :meth:`answer`.
+
+        Raises:
+            QueueFull: others are being sent; each holds a connection to the database.
+        """
+        question = self.question(request, export.Question)
+        await self.run(partial(self._exists, project))
+        if self._exports >= EXPORTS:
+            raise QueueFull("as many exports as may be are being sent", retry_after_s=10)
+        name = f'attachment; filename="{project}.{question.format}"'
+        return StreamingResponse(
+            self._parts(project, question),
+            media_type=export.MEDIA_TYPES[question.format],
+            headers={"content-disposition": name, "cache-control": "no-store"},
+        )
+
     def question(self, request: Request, model: type[Q]) -> Q:
         """Return what is asked, of who may; raises as :meth:`answer`."""
         self._keys.require(request.headers, "read")
@@ -83,9 +101,23 @@ class Lookup:
         known = {each.strip() for each in given.split(",")}
         return Response(status_code=304, headers=caching(tag)) if known & {tag, "*"} else None
 
-    def view(self, project: str) -> AbstractContextManager[View]:
-        """Return the project as it is."""
-        return rollups.view(self._database, project)
+    async def _parts(self, project: str, question: export.Question) -> AsyncIterator[bytes]:
+        parts = self._read(project, question)
+        self._exports += 1
+        try:
+            while (part := await self.run(lambda: next(parts, None))) is not None:
+                yield part
+        finally:
+            self._exports -= 1
+            parts.close()
+
+    def _read(self, project: str, question: export.Question) -> Generator[bytes, None, None]:
+        with rollups.bare(self._database, project) as view:
+            yield from export.export(view, question)
+
+    def _exists(self, project: str) -> None:
+        with rollups.bare(self._database, project):
+            pass
 
     def _answer(
         self, request: Request, project: str, ask: Callable[[View], dict[str, Any]]
@@ -93,7 +125,7 @@ class Lookup:
         unchanged = self.unchanged(request, project)
         if unchanged is not None:
             return unchanged
-        with self.view(project) as view:
+        with rollups.view(self._database, project) as view:
             body = orjson.dumps(ask(view))
             headers = caching(entity_tag(request, view.revision))
         return Response(body, media_type=JSON, headers=headers)

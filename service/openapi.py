@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import problems
+from service.history.annotations import Note
 from service.history.rules import Rule
 from service.schema.alerts import WebhookMessage
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
@@ -84,6 +85,20 @@ def history_operation(
     }
 
 
+def export_operation(
+    parameters: Sequence[Mapping[str, Any]], media_types: Iterable[str]
+) -> dict[str, Any]:
+    """Return how the framework is told of a file that is sent."""
+    content = {each: {"schema": BINARY} for each in media_types}
+    return {
+        "responses": {
+            200: {"description": "The file, sent as it is read.", "content": content},
+            **problem_responses(401, 403, 404, 422, 429, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
+
+
 def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body of an operation that reads a small document itself, and who may ask."""
     schema = {"schema": _ref(request.__name__), "example": dict(example)}
@@ -111,6 +126,7 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         Problem,
         Rule,
         WebhookMessage,
+        Note,
         *map(with_tensors, models),
     ]
     schemas = models_json_schema(

@@ -40,6 +40,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     core.UnknownVariant: Kind("variant-unknown", 404, "No such variant"),
     errors.UnknownProject: Kind("project-unknown", 404, "No such project"),
     errors.UnknownAlert: Kind("alert-unknown", 404, "No such alert"),
+    errors.UnknownAnnotation: Kind("annotation-unknown", 404, "No such note"),
     errors.BodyTimeout: Kind("body-timeout", 408, "The body came too slowly"),
     errors.AlertExists: Kind("alert-exists", 409, "There is an alert of that name"),
     errors.TooLarge: Kind("too-large", 413, "More than is allowed"),

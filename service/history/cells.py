@@ -128,6 +128,8 @@ def _folded(found: Gathered, groups: Integers, grid: Grid) -> tuple[Integers, In
     at = (found.time - grid.start) // grid.step
     place, index = stack.compact(groups[found.position] * grid.count + at)
     group, bucket = np.divmod(place, grid.count)
+    if np.array_equal(index, np.arange(found.sums.count)):
+        return group, bucket, found.sums  # one rollup each: there is nothing to add
     return group, bucket, stack.fold(found.sums, index, len(place))
 
 

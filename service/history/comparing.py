@@ -136,18 +136,18 @@ def sentence(found: Comparison, baseline: str, candidate: str) -> str:
     word = {
         "worse": f"{candidate} is worse than {baseline}",
         "better": f"{candidate} is better than {baseline}",
-        "no_difference": f"no difference between {candidate} and {baseline} was found",
+        "no_difference": f"No difference between {candidate} and {baseline} was found",
     }[verdict]
     share = found.overlap.estimate
-    shared = "" if share is None else f", {share:.0%} of the samples shared"
+    shared = "" if share is None else f", {100 * share:.0f} % of the samples shared"
     method = {
         "paired_poisson_bootstrap": "paired Poisson bootstrap",
         "welch": "Welch's t test",
     }[whole.method]
     return (
-        f"{word[:1].upper()}{word[1:]}: mean loss {whole.candidate.mean:.4g} against "
+        f"{word}: mean loss {whole.candidate.mean:.4g} against "
         f"{whole.baseline.mean:.4g} {_UNIT}, difference {whole.value:+.3g} "
-        f"({1 - found.alpha:.4g} interval {whole.low:+.3g} to {whole.high:+.3g}, "
+        f"({100 * (1 - found.alpha):.4g} % interval {whole.low:+.3g} to {whole.high:+.3g}, "
         f"p {_rounded(whole.p)}; {method} over {rows}{shared})."
     )
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from service.history.moments import ROUNDING, Moments, Numbers
 from service.history.overlap import Overlap, overlap

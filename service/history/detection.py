@@ -12,11 +12,12 @@ begins anew. Everything is a function of the buckets: late and corrected rows ne
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from service.history import cusum, sequences
 from service.history.moments import Moments, Numbers, dispersion
@@ -121,10 +122,20 @@ def detect(buckets: Moments, watch: Watch, *, before: int = 0) -> Finding:
         watch: what to look for.
         before: buckets that were watched and are not here any more.
     """
+    found = Finding(firing=False, since=None, suspicion=None)
+    for found in findings(buckets, watch, before=before):  # noqa: B007  (the last is wanted)
+        pass
+    return found
+
+
+def findings(buckets: Moments, watch: Watch, *, before: int = 0) -> Iterator[Finding]:
+    """Yield how things stood after each of the buckets; arguments as of :func:`detect`."""
+    if not len(buckets):
+        return
     scan = _Scan(buckets, watch, before)
     for bucket in range(len(buckets)):
         scan.look(bucket)
-    return Finding(scan.firing, scan.since, scan.suspicion)
+        yield Finding(scan.firing, scan.since, scan.suspicion)
 
 
 class _Scan:
@@ -176,15 +187,19 @@ class _Scan:
         surprise = cusum.surprise(starts + (self._before + 1))
         if self._steps is None:
             bounds, strengths = self._sequence(since, surprise, bucket)
+            place = int(np.argmax(np.where(enough, strengths, -np.inf)))
         else:
             bounds = None
             strengths = self._ratio(bucket) - surprise + math.log(self._watch.target.alpha)
-        place = int(np.argmax(np.where(enough, strengths, -np.inf)))
+            # Where the shift is larger than the one looked for, the largest ratio reaches back to
+            # before it. The rows that lie furthest beyond, in standard errors, tell when it was.
+            away = self._watch.sign * (since.mean - self._watch.target.value)
+            place = int(np.argmax(np.where(enough, away * np.sqrt(since.units), -np.inf)))
         return Suspicion(
             start=int(starts[place]),
             mean=float(since.mean[place]),
             bound=None if bounds is None else float(bounds[place]),
-            strength=float(strengths[place]),
+            strength=float(np.max(strengths[enough])),
             rows=round(float(since.rows[place])),
         )
 

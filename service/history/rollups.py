@@ -1,29 +1,22 @@
-"""Minutes, hours and days: a cache of sums that is rebuilt wherever its batches changed.
+"""Minutes up to days: a cache of sums that is rebuilt wherever its batches changed.
 
-A minute is made of its batches in the order of (event time, batch id), an hour of its minutes, a
-day of its hours. So the same history gives the same bytes, in whatever order it came.
+A minute is made of its batches in the order of (event time, batch id), a bucket of the next of
+:data:`times.LEVELS` of its minutes, and so on. So the same history gives the same bytes, in
+whatever order it came.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    bindparam,
-    column,
-    delete,
-    insert,
-    select,
-    values,
-)
+from sqlalchemy import Connection, Select, bindparam, collate, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.sql.expression import CTE
 
 from service.errors import UnknownProject
 from service.history import stack, tables, times
@@ -34,31 +27,37 @@ from service.history.sums import ARRAYS, SCALARS
 COLUMNS: Final = (stack.REVISION, stack.PENDING, *SCALARS, *ARRAYS, "hardest")
 MINUTES: Final = 512  # of one transaction: those who write wait for it
 PAGE: Final = 256  # stored rows that are in memory at a time
+GAP: Final = 10  # buckets: less than this apart, they are read together, and what is between
 TRIES: Final = 3
+
+_BYTES: Final = {"sqlite": "BINARY", "postgresql": "C"}
 
 Bucket = tuple[int, int]  # series, start
 Found = tuple[Bucket, Sequence[Any]]  # a stored row, and the bucket that it goes to
 
 
-def refresh(connection: Connection, *, project_id: int | None = None) -> bool:
+def refresh(connection: Connection, *, project_id: int | None = None, most: int = MINUTES) -> bool:
     """Rebuild some of what is not what its batches say; return whether more may be left.
 
     Args:
         connection: of a transaction that writes, so that no batch comes in between.
         project_id: rebuild this project's only.
+        most: minutes that are rebuilt.
     """
-    minutes = _dirty(connection, project_id)
+    minutes = _dirty(connection, project_id, most)
     if not minutes:
         return False
     _rebuild(connection, times.MINUTE, minutes, _of_batches(connection, minutes))
-    for length, part in ((times.HOUR, times.MINUTE), (times.DAY, times.HOUR)):
+    for part, length in pairwise(times.LEVELS):
         buckets = sorted({(each, times.floor(start, length)) for each, start in minutes})
         _rebuild(connection, length, buckets, _of_rollups(connection, buckets, length, part))
-    done = delete(tables.dirty).where(
-        tables.dirty.c.series_id == bindparam("series"), tables.dirty.c.start == bindparam("at")
-    )
-    connection.execute(done, [{"series": each, "at": start} for each, start in minutes])
-    return len(minutes) == MINUTES
+    dirty = tables.dirty.c
+    for each, group in groupby(minutes, key=itemgetter(0)):
+        starts = [start for _, start in group]
+        # All between them: they were read in this order, and nobody else writes.
+        between = dirty.start.between(starts[0], starts[-1])
+        connection.execute(delete(tables.dirty).where(dirty.series_id == each, between))
+    return len(minutes) == most
 
 
 def refresh_all(database: Database, *, project_id: int | None = None) -> None:
@@ -93,13 +92,21 @@ def view(database: Database, project: str) -> Iterator[View]:
             # Where somebody writes without pause, rollups lag behind what is committed now: the
             # first revision seen is the one that they certainly hold.
             revision = found.revision if revision is None else revision
-            if not _dirty(connection, found.id, most=1):
+            if not _dirty(connection, found.id, 1):
                 yield View(connection, project, found.id, found.revision)
                 return
             if turn == TRIES:
                 yield View(connection, project, found.id, revision)
                 return
         refresh_all(database, project_id=found.id)
+
+
+@contextmanager
+def bare(database: Database, project: str) -> Iterator[View]:
+    """Open a transaction for who reads no rollups, which may be behind. Raises UnknownProject."""
+    with database.reading() as connection:
+        found = project_of(connection, project)
+        yield View(connection, project, found.id, found.revision)
 
 
 def project_of(connection: Connection, project: str) -> Any:  # noqa: ANN401
@@ -150,13 +157,13 @@ class Refresher:
 
     def _turn(self) -> None:
         with self._database.reading() as connection:
-            more = bool(_dirty(connection, None, most=1))
+            more = bool(_dirty(connection, None, 1))
         while more and not self._stopped.is_set():
             with self._database.writing() as connection:
                 more = refresh(connection)
 
 
-def _dirty(connection: Connection, project_id: int | None, *, most: int = MINUTES) -> list[Bucket]:
+def _dirty(connection: Connection, project_id: int | None, most: int) -> list[Bucket]:
     dirty, series = tables.dirty, tables.series
     query = select(dirty.c.series_id, dirty.c.start)
     if project_id is not None:
@@ -170,19 +177,29 @@ def _rebuild(
     connection: Connection, length: int, buckets: Sequence[Bucket], rows: Iterable[Found]
 ) -> None:
     """Replace buckets by what their rows add up to; one without rows is there no longer."""
-    made = [
-        {"series_id": each, "length": length, "start": start, **stored}
-        for (each, start), stored in _folded(rows)
-    ]
     rollup = tables.rollup
-    gone = delete(rollup).where(
-        rollup.c.series_id == bindparam("series"),
-        rollup.c.length == length,
-        rollup.c.start == bindparam("at"),
-    )
-    connection.execute(gone, [{"series": each, "at": start} for each, start in buckets])
+    made = dict(_folded(rows))
+    gone = [{"series": each, "at": start} for each, start in set(buckets) - made.keys()]
+    if gone:
+        of_bucket = (rollup.c.series_id == bindparam("series"), rollup.c.start == bindparam("at"))
+        connection.execute(delete(rollup).where(rollup.c.length == length, *of_bucket), gone)
     if made:
-        connection.execute(insert(rollup), made)
+        insert: sqlite.Insert | postgresql.Insert = (
+            sqlite.insert(rollup)
+            if connection.dialect.name == "sqlite"
+            else postgresql.insert(rollup)
+        )
+        replace = insert.on_conflict_do_update(
+            index_elements=rollup.primary_key,
+            set_={name: insert.excluded[name] for name in COLUMNS},
+        )
+        connection.execute(
+            replace,
+            [
+                {"series_id": each, "length": length, "start": start, **stored}
+                for (each, start), stored in made.items()
+            ],
+        )
 
 
 def _folded(rows: Iterable[Found]) -> Iterator[tuple[Bucket, dict[str, object]]]:
@@ -221,54 +238,55 @@ def _pages(rows: Iterable[Found]) -> Iterator[list[Found]]:
 
 def _of_batches(connection: Connection, minutes: Sequence[Bucket]) -> Iterator[Found]:
     """Yield the batches of minutes, minute by minute, each in the order that fixes its sums."""
-    batch, wanted = tables.batch, _wanted(minutes)
-    keys = connection.execute(
-        select(batch.c.series_id, batch.c.event_time, batch.c.batch_id, batch.c.id).join(
-            wanted,
-            (batch.c.series_id == wanted.c.series_id)
-            & (batch.c.event_time >= wanted.c.start)
-            & (batch.c.event_time < wanted.c.start + times.MINUTE),
-        )
+    batch = tables.batch.c
+    # By bytes, whatever the language of the database.
+    by_id = collate(batch.batch_id, _BYTES[connection.dialect.name])
+    query = (
+        select(batch.event_time, *(batch[name] for name in COLUMNS))
+        .where(batch.series_id == bindparam("series"))
+        .where(batch.event_time >= bindparam("begin"), batch.event_time < bindparam("end"))
+        .order_by(batch.event_time, by_id)
     )
-    # Not by the database: each sorts text in its own way.
-    ordered = sorted(tuple(key) for key in keys)
-    for begin in range(0, len(ordered), PAGE):
-        page = ordered[begin : begin + PAGE]
-        stored = connection.execute(
-            select(batch.c.id, *(batch.c[name] for name in COLUMNS)).where(
-                batch.c.id.in_([key for *_, key in page])
-            )
-        )
-        found = {row[0]: row[1:] for row in stored}
-        for each, event_time, _, key in page:
-            yield (each, times.floor(event_time, times.MINUTE)), found[key]
+    return _read(connection, query, minutes, times.MINUTE)
 
 
 def _of_rollups(
     connection: Connection, buckets: Sequence[Bucket], length: int, part: int
 ) -> Iterator[Found]:
     """Yield the rollups that buckets are made of, bucket by bucket, in the order of time."""
-    rollup, wanted = tables.rollup, _wanted(buckets)
-    rows = connection.execute(
-        select(wanted.c.start, rollup.c.series_id, *(rollup.c[name] for name in COLUMNS))
-        .join(
-            wanted,
-            (rollup.c.series_id == wanted.c.series_id)
-            & (rollup.c.length == part)
-            & (rollup.c.start >= wanted.c.start)
-            & (rollup.c.start < wanted.c.start + length),
+    rollup = tables.rollup.c
+    query = (
+        select(rollup.start, *(rollup[name] for name in COLUMNS))
+        .where(rollup.series_id == bindparam("series"), rollup.length == part)
+        .where(rollup.start >= bindparam("begin"), rollup.start < bindparam("end"))
+        .order_by(rollup.start)
+    )
+    return _read(connection, query, buckets, length)
+
+
+def _read(
+    connection: Connection, query: Select[Any], buckets: Sequence[Bucket], length: int
+) -> Iterator[Found]:
+    """Yield what a query finds in buckets, which ascend, each row with the bucket it is in."""
+    wanted = set(buckets)
+    for each, begin, end in _runs(buckets, length):
+        rows = connection.execute(
+            query,
+            {"series": each, "begin": begin, "end": end},
+            execution_options={"yield_per": PAGE},
         )
-        .order_by(rollup.c.series_id, rollup.c.start),
-        execution_options={"yield_per": PAGE},
-    )
-    for start, each, *stored in rows:
-        yield (each, start), stored
+        for time, *stored in rows:
+            bucket = (each, times.floor(time, length))
+            if bucket in wanted:
+                yield bucket, stored
 
 
-def _wanted(buckets: Sequence[Bucket]) -> CTE:
-    """Return buckets as a table to join with."""
-    return (
-        values(column("series_id", BigInteger), column("start", BigInteger), name="wanted")
-        .data(list(buckets))
-        .cte()
-    )
+def _runs(buckets: Sequence[Bucket], length: int) -> Iterator[tuple[int, int, int]]:
+    """Yield series, begin and end of runs of buckets with small gaps: a query each."""
+    first = last = buckets[0]
+    for bucket in buckets[1:]:
+        if bucket[0] != last[0] or bucket[1] - last[1] > GAP * length:
+            yield first[0], first[1], last[1] + length
+            first = bucket
+        last = bucket
+    yield first[0], first[1], last[1] + length

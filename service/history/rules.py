@@ -154,6 +154,8 @@ class Rule(_Part):
             given = getattr(self, name) is not None
             if needed is not None and given != needed:
                 raise _wrong(f"kind {self.kind} {'needs' if needed else 'takes no'} {name}")
+        if isinstance(self.selection.class_, str) and self.selection.class_.startswith("top:"):
+            raise _wrong("name one class: which are the heaviest changes with the rows")
         if self.kind == "cusum" and (self.threshold is None) == (self.reference is None):
             raise _wrong("kind cusum needs either threshold or reference")
         return self

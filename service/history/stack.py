@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from service.history.sums import ARRAYS as DTYPES
@@ -242,7 +243,7 @@ def _merged_sketches(blobs: list[bytes]) -> bytes:
 def _merged_hardest(blobs: list[bytes]) -> bytes:
     if len(blobs) == 1:
         return blobs[0]
-    rows = [row for blob in blobs for row in json.loads(blob)]
+    rows = [row for blob in blobs for row in orjson.loads(blob)]
     return json.dumps(sorted(rows, key=hardness)[:HARDEST], separators=(",", ":")).encode()
 
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from service.errors import UnknownProject
 from service.history import tables
@@ -50,7 +49,7 @@ class Watcher:
         while not self._stopped.is_set():
             try:
                 self._turn()
-            except SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001  (one rule's bug must not end the watch)
                 self._report(error)
             self._stopped.wait(self._interval_s)
 

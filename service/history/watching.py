@@ -52,13 +52,13 @@ class Buckets:
         moments: of each bucket.
         start: of the first, microseconds.
         before: how many came before it and are too old to be looked at.
-        end: behind the newest row, microseconds.
+        newest: time of the newest row, microseconds.
     """
 
     moments: Moments
     start: int
     before: int
-    end: int
+    newest: int
 
 
 def standing(view: View, rule: Rule, created: int) -> Standing:
@@ -103,7 +103,7 @@ def _told(rule: Rule, start: int, target: Target, watched: Buckets, finding: Fin
         "target": number(target.value),
         "rows": seen.rows,
         "from": times.text(at(seen.start)),
-        "to": times.text(watched.end),
+        "newest": times.text(watched.newest),
         "reason": None,
     }
     since = start if finding.since is None else at(finding.since)
@@ -111,7 +111,7 @@ def _told(rule: Rule, start: int, target: Target, watched: Buckets, finding: Fin
 
 
 def _unknown(start: int, reason: str) -> Standing:
-    nothing = dict.fromkeys(("unit", "estimate", "bound", "target", "rows", "from", "to"))
+    nothing = dict.fromkeys(("unit", "estimate", "bound", "target", "rows", "from", "newest"))
     return Standing("no_data", start, {**nothing, "reason": reason})
 
 
@@ -161,7 +161,7 @@ def _read(view: View, rule: Rule, selection: Selection) -> Buckets | None:
     start = first + before * rule.step
     narrowed = selection.model_copy(update={"from_": max(begin, start)})
     moments = _moments(view, rule, narrowed, series, start, count - before)
-    return Buckets(moments, start, before, end)
+    return Buckets(moments, start, before, end - 1)
 
 
 def _moments(
@@ -169,21 +169,16 @@ def _moments(
 ) -> Moments:
     watchable = WATCHABLE[rule.metric]
     asked = rule.selection.class_
-    columns = watchable.columns if asked is None else ("classes",)
-    classes = None if asked is None else Classes.of(view, series)
-    kept = None if classes is None else classes.wanted(view, selection, series, [str(asked)])
-    found = gather(
-        view,
-        series,
-        cover(selection, series, times.level_of(rule.step)),
-        columns,
-        None if classes is None else lambda part, of: classes.named(part, of, kept),
-    )
-    sums = stack.fold(found.sums, (found.time - start) // rule.step, count)
+    pieces = cover(selection, series, times.level_of(rule.step))
     if asked is None:
-        return watchable.of(sums)
+        found = gather(view, series, pieces, watchable.columns)
+        return watchable.of(stack.fold(found.sums, (found.time - start) // rule.step, count))
     if watchable.of_classes is None:
         raise TypeError("the metric is none of a class")
+    classes = Classes.of(view, series)
+    kept = classes.wanted([str(asked)], lambda: classes.sums(view, selection, series))
+    found = gather(view, series, pieces, ["classes"], classes.naming(series, kept))
+    sums = stack.fold(found.sums, (found.time - start) // rule.step, count)
     pile = sums.piles["classes"]
     of_records = watchable.of_classes(pile.records).sums()
     added = (np.bincount(pile.owner, each, minlength=count) for each in of_records)

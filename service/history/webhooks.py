@@ -18,7 +18,6 @@ from typing import Any, Final, Literal
 
 import httpx2
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from service.history import tables, times
 from service.history.database import Database
@@ -86,7 +85,7 @@ class Webhooks:
         hosts: to which may be sent.
         deadline_s: how long a host may take for each step of an answer.
         count: told of every attempt's outcome.
-        report: told of what the database refused; the next turn tries again.
+        report: told of what went wrong; the next turn tries again.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Webhooks:
             wait_s = POLL_S
             try:
                 wait_s = self._turn()
-            except SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001  (whatever it was, others wait to be told)
                 self._report(error)
             self._wanted.wait(wait_s)
             self._wanted.clear()

@@ -8,15 +8,26 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from service.history import breakdown, classes, comparing, listing, timeseries
+from service.history import (
+    annotations,
+    breakdown,
+    classes,
+    comparing,
+    export,
+    listing,
+    timeseries,
+)
+from service.history.annotations import Note
 from service.history.questions import Question, Referring, Selection
 from service.history.rollups import View
 from service.lookup import Lookup
-from service.openapi import history_operation
+from service.notes import Notes
+from service.openapi import change_operation, export_operation, history_operation, problem_responses
 from service.schema import history as schema
 from service.schema.alerts import Comparison
 
 OF: Final = "/projects/{project}"
+_NOTE: Final = {"time": "2026-01-31T12:00:00Z", "text": "a new camera at line 3"}
 
 Q = TypeVar("Q", bound=Question)
 
@@ -69,12 +80,26 @@ QUESTIONS: Final[tuple[Asked[Any], ...]] = (
         breakdown.histogram,
         schema.HistogramOverTime,
     ),
+    Asked(
+        "annotations",
+        "What happened when",
+        Selection,
+        annotations.answer,
+        schema.AnnotationList,
+    ),
 )
 
 
-def router(lookup: Lookup) -> APIRouter:
+def router(lookup: Lookup, notes: Notes) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["history"])
+    _add_questions(routes, lookup)
+    _add_export(routes, lookup)
+    _add_notes(routes, notes)
+    return routes
+
+
+def _add_questions(routes: APIRouter, lookup: Lookup) -> None:
 
     async def projects(request: Request) -> Response:
         return await lookup.projects(request)
@@ -113,7 +138,52 @@ def router(lookup: Lookup) -> APIRouter:
 
     described = ("options", "The values that a parameter can have")
     _add(routes, f"{OF}/options/{{dimension}}", options, described, schema.Options, Selection)
-    return routes
+
+
+def _add_export(routes: APIRouter, lookup: Lookup) -> None:
+    async def exported(request: Request, project: str) -> Response:
+        return await lookup.exported(request, project)
+
+    routes.add_api_route(
+        f"{OF}/export",
+        exported,
+        methods=["GET"],
+        operation_id="export",
+        summary="Everything that was recorded, a row for each batch",
+        response_class=Response,
+        **export_operation(export.Question.parameters(), export.MEDIA_TYPES.values()),
+    )
+
+
+def _add_notes(routes: APIRouter, notes: Notes) -> None:
+    path = f"{OF}/annotations"
+
+    @routes.post(
+        path,
+        operation_id="note_create",
+        summary="Say something of a moment",
+        status_code=201,
+        response_class=Response,
+        responses={
+            201: {"model": schema.AnnotationRow, "description": "The note."},
+            **problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 503),
+        },
+        openapi_extra=change_operation(Note, _NOTE),
+    )
+    async def write(request: Request, project: str) -> Response:
+        return await notes.write(request, project)
+
+    @routes.delete(
+        f"{path}/{{annotation}}",
+        operation_id="note_delete",
+        summary="Forget a note",
+        status_code=204,
+        response_class=Response,
+        responses={204: {"description": "It is gone."}, **problem_responses(401, 403, 404, 503)},
+        openapi_extra={"security": [{}, {"key": []}]},
+    )
+    async def remove(request: Request, project: str, annotation: str) -> Response:
+        return await notes.remove(request, project, annotation)
 
 
 def _endpoint(lookup: Lookup, asked: Asked[Any]) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ class AlertDetail(BaseModel):
     )
     rows: int | None
     from_: str | None = Field(alias="from", description="Where these rows begin.")
-    to: str | None = Field(description="Behind the newest row that was seen.")
+    newest: str | None = Field(description="Time of the newest row that was seen.")
     reason: str | None = Field(description="Why nothing can be told.")
 
 

@@ -265,3 +265,19 @@ class HistogramOverTime(Timed, HistogramOf):
     """The histogram of a selection."""
 
     reference: ReferenceHistogram | None
+
+
+class AnnotationRow(BaseModel):
+    """Something that happened."""
+
+    id: int | None = Field(description="Of a note: what removes it.")
+    time: str
+    kind: Literal["version", "schema", "correction", "alert", "note"]
+    text: str
+    series: int | None = Field(description="The series that it is about.")
+
+
+class AnnotationList(Answered):
+    """What happened, the latest first."""
+
+    annotations: list[AnnotationRow]

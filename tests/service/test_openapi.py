@@ -74,6 +74,7 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
     others = {"compare", "variants", "variant", "live", "ready", "metrics"}
     asking = {"projects", "series", "timeseries", "options"}
     asking |= {"classes", "hardest", "calibration", "histogram"}
+    asking |= {"annotations", "note_create", "note_delete", "export"}
     assert ids == losses | others | asking
 
 

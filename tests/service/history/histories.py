@@ -18,6 +18,7 @@ from xentcore import bucket_bounds
 Floats = NDArray[np.float64]
 START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 NAMES = ("ant", "bee", "cat", "dog")
+Known = dict[tuple[object, ...], int]
 UPPER = bucket_bounds()[1].numpy()
 
 
@@ -165,20 +166,23 @@ def _replicates(ids: np.random.Generator, x: Floats, w: Floats, clusters: int) -
 
 def insert_batches(database: Database, batches: Iterable[Batch]) -> None:
     """Insert batches as the recorder does, in one transaction."""
+    known: Known = {}
     with database.writing() as connection:
         for batch in batches:
-            insert_batch(connection, batch)
+            insert_batch(connection, batch, known)
 
 
-def insert_batch(connection: Connection, batch: Batch) -> None:
-    project = _one(connection, tables.project, {"name": batch.project}, {"revision": 0})
+def insert_batch(connection: Connection, batch: Batch, known: Known) -> None:
+    project = _one(known, connection, tables.project, {"name": batch.project}, {"revision": 0})
     schema = _one(
+        known,
         connection,
         tables.label_schema,
         {"project_id": project, "name": batch.schema, "version": batch.schema_version},
         {"digest": _digest(batch.names), "classes": json.dumps(batch.names)},
     )
     series = _one(
+        known,
         connection,
         tables.series,
         {
@@ -210,7 +214,7 @@ def insert_batch(connection: Connection, batch: Batch) -> None:
         )
     )
     start = times.floor(batch.time, times.MINUTE)
-    _one(connection, tables.dirty, {"series_id": series, "start": start}, {}, key="series_id")
+    _one(known, connection, tables.dirty, {"series_id": series, "start": start}, {})
     connection.execute(
         update(tables.project)
         .where(tables.project.c.id == project)
@@ -223,18 +227,23 @@ def _digest(value: object) -> str:
 
 
 def _one(
+    known: Known,
     connection: Connection,
     table: Table,
     unique: Mapping[str, object],
     more: Mapping[str, object],
-    key: str = "id",
 ) -> int:
-    same = [table.c[name] == value for name, value in unique.items()]
-    found = connection.execute(select(table.c[key]).where(*same)).scalar_one_or_none()
-    if found is None:
-        connection.execute(insert(table).values(**unique, **more))
-        found = connection.execute(select(table.c[key]).where(*same)).scalar_one()
-    return int(found)
+    """Return the key of a row, which is made where it is not there."""
+    name = (table.name, *unique.values())
+    if name not in known:
+        key = next(iter(table.primary_key))
+        same = select(key).where(*(table.c[each] == value for each, value in unique.items()))
+        found = connection.execute(same).scalar_one_or_none()
+        if found is None:
+            connection.execute(insert(table).values(**unique, **more))
+            found = connection.execute(same).scalar_one()
+        known[name] = int(found)
+    return known[name]
 
 
 def history(
