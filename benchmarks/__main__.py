@@ -14,6 +14,7 @@ from typing import Final
 
 import service.environment  # noqa: F401  (first: it must precede PyTorch)  # isort: split
 from benchmarks import (
+    client,
     compiled,
     core,
     cuda,
@@ -64,6 +65,7 @@ IDEAS: Final[dict[str, Callable[..., Table | tuple[Table, ...]]]] = {
     "small": small.run,
     "growth-http": growth.http,
     "history": history.run,
+    "client": client.run,
     "memory": memory.run,
     "cuda": cuda.run,
 }

@@ -310,11 +310,12 @@ def test_a_long_batch_is_followed_by_a_bar(tmp_path: Path, url: str) -> None:
         labels=LABELS[:1].repeat(300_000),
     )
     parquet.write_table(pa.concat_tables([TABLE] * 300), tmp_path / "b.parquet", row_group_size=900)
-    for name in ("b.npz", "b.parquet"):
-        shown = in_a_terminal(["loss", "sparse", str(tmp_path / name)], url)
-        assert "nats" in shown
-        assert "sending" in shown
-    assert "/18000" in shown, "rows of a stream are counted"
+    shown = {
+        name: in_a_terminal(["loss", "sparse", str(tmp_path / name)], url)
+        for name in ("b.npz", "b.parquet")
+    }
+    assert all("nats" in each and "sending" in each for each in shown.values())
+    assert "/18000" in shown["b.parquet"], "rows of a stream are counted"
 
 
 def in_a_terminal(arguments: list[str], url: str) -> str:
