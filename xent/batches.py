@@ -3,13 +3,12 @@
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, cast
 
 import numpy as np
 
 from xent import arrow, safetensors
-from xent.arrays import GiveBack, give_back, logits_of, tensor_of
+from xent.arrays import GiveBack, give_back, logits_of, plain, tensor_of
 from xent.bodies import Body
 from xent.errors import InvalidBatch
 from xent.safetensors import Buffer
@@ -62,7 +61,7 @@ def _arrays(parts: Mapping[str, object], document: Mapping[str, object]) -> Body
     tensors = {}
     for name, value in parts.items():
         if name == "sample_id":
-            said["sample_ids"] = tensor_of(value, "sample_ids").values.tolist()
+            said["sample_ids"] = plain(value)
             continue
         read = logits_of if name == "logits" else tensor_of
         tensors[PLURAL[name]] = read(value, PLURAL[name])
@@ -117,11 +116,17 @@ def _collected(chunks: Iterable[object]) -> dict[str, object]:
         if arrow.is_tabular(chunk):
             arrow.Encoder({})  # says what is missing
         for name, value in arrow.named(chunk, number).items():
-            read = partial(logits_of if name == "logits" else tensor_of, name=name)
-            found.setdefault(name, []).append(read(value))
+            parts = found.setdefault(name, [])
+            if name == "sample_id":
+                parts += cast("list[object]", plain(value))
+            else:
+                parts.append((logits_of if name == "logits" else tensor_of)(value, name))
     if not found:
         raise InvalidBatch("there is no chunk")
-    return {name: _joined(cast("list[Tensor]", tensors), name) for name, tensors in found.items()}
+    return {
+        name: parts if name == "sample_id" else _joined(parts, name)
+        for name, parts in found.items()
+    }
 
 
 def _joined(tensors: list[Tensor], name: str) -> Tensor:

@@ -43,12 +43,8 @@ def _refuse_missing(value: Any, name: str) -> None:  # noqa: ANN401
 def _arrow(value: Any, name: str) -> Array:  # noqa: ANN401
     if hasattr(value, "combine_chunks"):
         value = value.combine_chunks()
-    if hasattr(value, "column_names"):  # a table: its columns are the classes
+    if hasattr(value, "column_names"):  # a table or record batch: its columns are the classes
         return np.column_stack([_arrow(column, name) for column in value.itercolumns()])
-    if hasattr(value, "schema"):  # a record batch
-        return np.column_stack([_arrow(column, name) for column in value.columns])
-    if hasattr(value, "num_chunks"):  # combine_chunks of an empty column
-        value = value.chunk(0)
     if not hasattr(value, "flatten") or value.type.num_fields == 0:
         return np.asarray(value.to_numpy(zero_copy_only=False))
     lengths = np.unique(np.asarray(value.value_lengths().to_numpy(zero_copy_only=False)))

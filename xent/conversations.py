@@ -73,7 +73,7 @@ class Memory:
         self._kept.pop(key, None)
         self._kept[key] = (etag, result)
         if len(self._kept) > REMEMBERED:
-            del self._kept[next(iter(self._kept))]
+            self._kept.pop(next(iter(self._kept)), None)  # threads may do so together
 
 
 def converse(

@@ -24,6 +24,7 @@ class Answering:
     """Gives its answers in turn, and remembers what was asked."""
 
     answers: Sequence[bytes]
+    hang_up_after: bytes = HANG_UP
     heads: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -48,6 +49,8 @@ class Answering:
                     if answer == HANG_UP:
                         break
                     connection.sendall(answer)
+                    if answer == self.hang_up_after:
+                        break
 
 
 def _head(read: "socket.SocketIO | object") -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.service.harness import Running, alike
 from tests.xent.rows import LABELS, LOGITS
-from xent import AsyncClient, Client, InvalidBatch, NotFound, Spec, Table
+from xent import AsyncClient, Client, Export, InvalidBatch, Missing, NotFound, Spec, Table
 
 OUTPUTS = ["per_sample", "gradient", "per_class", "distribution", "calibration", "hardest"]
 ALL: Any = [*OUTPUTS, "row_statistics"]
@@ -160,3 +161,16 @@ def test_a_table_is_a_dataframe_of_every_kind() -> None:
     assert Table.of_rows(rows).rows() == rows
     assert repr(table) == "Table(2 rows: class, loss, name, seen)"
     assert Table({}).height == 0
+
+
+def test_without_a_library_of_dataframes_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pandas", "polars"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(Missing, match=f"pip install '{name}'"):
+            getattr(Table({"a": [1]}), f"to_{name}")()
+    with pytest.raises(Missing, match="pip install 'pandas'"):
+        Export("csv", b"").to_pandas()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(Missing, match="pip install 'pyarrow'"):
+        Export("parquet", b"").to_pandas()

@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,15 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
 
+from service.history.database import Database, sqlite_url
 from tests.service.harness import Running, until
+from tests.service.history.histories import START, history, insert_batches
 from tests.xent.answering import Answering, response
 from tests.xent.rows import LABELS, LOGITS
 from xent import Client
-from xent.command import app
+from xent.command import app, show
 
+ROOT = Path(__file__).parent.parent.parent
 Run = Callable[..., tuple[int, str, str]]
 TABLE = pa.table(
     {
@@ -220,6 +226,7 @@ def test_errors_are_one_line_and_a_code(
         ("a.csv", b"a,label\nx,2\n", "a.csv, lines 2 to 2"),
         ("a.csv", b"label\n2\n", "no columns of logits"),
         ("a.csv", b"", "has no label"),
+        ("a.npy", b"nonsense", "a.npy: not one of"),
     ],
 )
 def test_files_that_are_none_are_named(
@@ -266,8 +273,7 @@ def test_the_doctor_finds_what_is_there_and_what_is_wrong(
 
 
 def test_it_runs_by_its_name_and_ends_with_its_reader(url: str) -> None:
-    root = Path(__file__).parent.parent.parent
-    environment = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(ROOT)}
     command = f"{sys.executable} -m xent variants | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["/bin/bash", "-c", command], capture_output=True, text=True, env=environment, check=False
@@ -319,26 +325,39 @@ def test_a_long_batch_is_followed_by_a_bar(tmp_path: Path, url: str) -> None:
 
 
 def in_a_terminal(arguments: list[str], url: str) -> str:
-    """Return what the command shows."""
+    """Return what the command shows until it ends."""
+    with terminal(arguments, url) as (process, shown):
+        assert process.wait(20) == 0, shown.decode()
+    return shown.decode()
+
+
+@contextmanager
+def terminal(
+    arguments: list[str], url: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", bytearray]]:
+    """Run the command in a terminal; yield it, and what it shows."""
     parent, child = os.openpty()
-    root = Path(__file__).parent.parent.parent
-    environment = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(root), "TERM": "xterm"}
+    environment = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
     process = subprocess.Popen(
         [sys.executable, "-m", "xent", *arguments], stdout=child, stderr=child, env=environment
     )
     os.close(child)
-    shown = b""
-    while True:
-        try:
-            part = os.read(parent, 1 << 16)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    os.close(parent)
-    assert process.wait(20) == 0, shown.decode()
-    return shown.decode()
+    shown = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):  # the terminal is gone when its process is
+            while part := os.read(parent, 1 << 16):
+                shown.extend(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield process, shown
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(10)
+        os.close(parent)
 
 
 def test_a_project_is_watched(remembering: Running, run: Run) -> None:
@@ -355,9 +374,8 @@ def test_a_project_is_watched(remembering: Running, run: Run) -> None:
 
 def test_watching_goes_on_and_tells_changes_only(remembering: Running) -> None:
     url = f"http://127.0.0.1:{remembering.port}"
-    root = Path(__file__).parent.parent.parent
     command = [sys.executable, "-m", "xent", "watch", "p", "--json", "--every", "0.1"]
-    environment: dict[str, Any] = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(root)}
+    environment: dict[str, Any] = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(ROOT)}
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert watching.stdout is not None
@@ -369,3 +387,92 @@ def test_watching_goes_on_and_tells_changes_only(remembering: Running) -> None:
         rest, _ = watching.communicate(timeout=10)
     assert rest == ""
     until(lambda: watching.poll() is not None)
+
+
+def test_watching_outlives_its_service(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path))
+    database.migrate()
+    insert_batches(database, history(minutes=3))
+    database.close()
+    server = Running(data_dir=tmp_path)
+    with terminal(["watch", "p", "--every", "0.1"], f"http://127.0.0.1:{server.port}") as (
+        process,
+        shown,
+    ):
+        until(lambda: b"loss.mean" in shown)
+        server.stop()
+        until(lambda: b"nobody answers" in shown, timeout_s=30)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert b"Traceback" not in shown
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.jsonl", "p.parquet"])
+def test_a_project_is_exported(name: str, remembering: Running, run: Run, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{remembering.port}"
+    output = [] if name == "p.parquet" else ["--output", name]
+    code, out, err = run("export", "p", *output, "--since", START // 1000, "--url", url)
+    assert (code, out) == (0, "")
+    assert f"{name}: {(tmp_path / name).stat().st_size:,} bytes" in err
+
+
+def test_an_export_may_go_anywhere(
+    remembering: Running, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    url = f"http://127.0.0.1:{remembering.port}"
+    command = [sys.executable, "-m", "xent", "export", "p", "--format", "csv", "-o", "-"]
+    environment = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert done.stdout.startswith(b"series,")
+    assert done.stderr == b""
+    code = app.run(["export", "p", "-o", "no/where.csv", "--url", url])
+    assert code == 2
+    assert b"no/where.csv: No such file" in capfdbinary.readouterr().err
+
+
+def test_what_needs_a_package_names_it(
+    run: Run, files: Mapping[str, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("b.parquet", "b.arrow"):
+        code, _, err = run("loss", "sparse", *files[name])
+        assert code == 2
+        assert "pip install 'pyarrow'" in err
+    assert run("loss", "sparse", *files["b.csv"], "--json")[0] == 0
+
+
+def test_two_files_are_numpys(run: Run, tmp_path: Path, batch: Path) -> None:
+    (tmp_path / "z.npy").write_bytes(b"nonsense")
+    assert "z.npy" in run("loss", "sparse", "z.npy", "z.npy")[2]
+    assert "batch.npz is no .npy file" in run("loss", "sparse", batch, batch)[2]
+
+
+def test_many_classes_are_shown_in_part(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "many.npz", logits=np.zeros((3, 90)), labels=[0, 1, -100])
+    code, out, _ = run("loss", "sparse", "many.npz", "--per-class", "--class-names", "a,b")
+    assert code == 4, "two names for ninety classes"
+    code, out, _ = run("loss", "sparse", "many.npz", "--per-class")
+    assert code == 0
+    assert "50 more: --json lists all" in out
+    assert "2 of 3, 1 ignored" in out
+    assert "note: 88 of 90 classes have no row" in out
+
+
+def test_class_names_that_cannot_be_read_are_said(run: Run, batch: Path, tmp_path: Path) -> None:
+    (tmp_path / "names").write_bytes(b"\xff\xff")
+    code, _, err = run("loss", "sparse", batch, "--class-names", "names")
+    assert code == 2
+    assert "names: " in err
+
+
+def test_settings_of_variants_that_are_not_known_here_are_passed_on(run: Run, batch: Path) -> None:
+    code, _, err = run("loss", "new-variant", batch, "--strength", "high")
+    assert code == 4
+    assert "unknown variant 'new-variant'" in err
+
+
+def test_sparks() -> None:
+    assert show.spark([1.0, None, 2.0, 1.5]) == "▁ █▅"
+    assert show.spark([None]) == ""
+    assert show.spark([3.0, 3.0]) == "▁▁"

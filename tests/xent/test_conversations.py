@@ -1,5 +1,6 @@
 """Busy services, broken connections, keys, and services that are none; over real sockets."""
 
+import gzip
 import json
 import socket
 import time
@@ -260,3 +261,21 @@ def test_a_problem_says_what_its_detail_does_not() -> None:
         client.ready()
     assert str(raised.value) == "two things are wrong; /a: one; the request: other"
     assert raised.value.request_id == "abc"
+
+
+def test_a_comparison_that_is_none_is_called_so() -> None:
+    with (
+        Answering([response(200)]) as server,
+        Client(server.url) as client,
+        pytest.raises(Unreadable, match="no comparison of Xent"),
+    ):
+        client.compare(LOGITS, LABELS, variants=["sparse"])
+
+
+def test_a_compressed_answer_is_read_as_it_was_meant() -> None:
+    body = gzip.compress(b'{"ready": true}')
+    with (
+        Answering([response(200, body, content_encoding="gzip")]) as server,
+        Client(server.url) as client,
+    ):
+        assert client.ready() == {"ready": True}

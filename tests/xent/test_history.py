@@ -1,14 +1,29 @@
 """The history of a project, asked of a service that holds one."""
 
+import gc
+import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.service.harness import Running
 from tests.service.history.histories import START
-from xent import AsyncClient, Client, InvalidBatch, NotFound, Project, Refused
+from tests.xent.answering import Answering, response
+from xent import (
+    AsyncClient,
+    Client,
+    InvalidBatch,
+    NoAnswer,
+    NotFound,
+    Project,
+    Refused,
+    Retries,
+    Unreadable,
+)
+from xent.exports import Format
 
 BEGIN = datetime.fromtimestamp(START / 1e6, UTC)
 
@@ -127,3 +142,83 @@ async def test_whoever_awaits_asks_the_same(remembering: Running, project: Proje
         found = await client.project("p").timeseries(by="model_version")
         assert found.json() == project.timeseries(by="model_version").json()
         assert (await client.projects()).height == 1
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_all_batches_are_exported(kind: Format, project: Project, tmp_path: Path) -> None:
+    found = project.export(kind, model_version="v1")
+    frame = found.to_pandas()
+    assert set(frame["model_version"]) == {"v1"}
+    assert len(frame) == project.series(model_version="v1").table["batches"].sum()
+    found.save(tmp_path / "saved")
+    assert (tmp_path / "saved").read_bytes() == found.data
+    path = tmp_path / f"all.{kind}"
+    assert project.download(path, model_version="v1") == len(found.data)
+    assert path.read_bytes() == found.data
+    held = io.BytesIO(b"before")
+    held.seek(6)
+    project.download(held, kind, model_version="v1")
+    assert held.getvalue() == b"before" + found.data
+    assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, "saved"]
+
+
+CUT = b"HTTP/1.1 200 X\r\ncontent-length: 9\r\ncontent-type: text/csv\r\n\r\nhalf"
+WHOLE = response(200, b"the whole", media_type="text/csv")
+
+
+class Pipe(io.RawIOBase):
+    """What cannot take back what was written."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        return len(data)  # type: ignore[arg-type]
+
+
+def test_a_download_that_broke_off_begins_again(tmp_path: Path) -> None:
+    quick = Retries(attempts=2, base_s=0.001)
+    path = tmp_path / "all.csv"
+    with Answering([CUT, WHOLE], hang_up_after=CUT) as server:
+        with Client(server.url, retries=quick) as client:
+            assert client.project("p").download(path) == 9
+        assert path.read_bytes() == b"the whole"
+    held = io.BytesIO()
+    with (
+        Answering([CUT, WHOLE], hang_up_after=CUT) as server,
+        Client(server.url, retries=quick) as client,
+    ):
+        client.project("p").download(held)
+    assert held.getvalue() == b"the whole"
+    with (
+        Answering([CUT, WHOLE], hang_up_after=CUT) as server,
+        Client(server.url, retries=quick) as client,
+        pytest.raises(Unreadable, match="cut off"),
+    ):
+        client.project("p").download(Pipe())  # type: ignore[arg-type]
+
+
+def test_a_download_that_failed_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    path.write_bytes(b"yesterday's")
+    once = Retries(attempts=1)
+    with (
+        Answering([CUT], hang_up_after=CUT) as server,
+        Client(server.url, retries=once) as client,
+        pytest.raises(NoAnswer),
+    ):
+        client.project("p").download(path)
+    gc.collect()
+    assert [each.name for each in tmp_path.iterdir()] == ["all.csv"]
+    assert path.read_bytes() == b"yesterday's"
+
+
+def test_notes_are_written_down(project: Project) -> None:
+    (series, *_) = project.series().table["series"].tolist()
+    note = project.note("a new camera", time=BEGIN + timedelta(minutes=3), series=series)
+    assert note["kind"] == "note"
+    project.note("seen")
+    found = project.annotations(until=BEGIN + timedelta(days=1))
+    assert "a new camera" in found.table["text"]
+    assert {"version", "note"} <= set(found.table["kind"])
+    assert found.to_pandas()["time"].max() == BEGIN + timedelta(minutes=3)

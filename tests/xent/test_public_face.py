@@ -47,7 +47,7 @@ def test_sending_arrays_of_numpy_loads_nothing_heavy_either() -> None:
 def test_the_project_brings_client_and_command_without_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     names = [each.split(">")[0] for each in project["project"]["dependencies"]]
-    assert sorted(names) == ["httpx2", "numpy", "rich", "typer"]
+    assert sorted(names) == ["anyio", "httpx2", "numpy", "rich", "typer"]
     assert project["project"]["scripts"] == {"xent": "xent.command.app:main"}
     assert "xent" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert files("xent").joinpath("py.typed").is_file()

@@ -69,6 +69,10 @@ def test_rows_keep_their_names(client: Client) -> None:
     named = client.loss("sparse", parts, outputs=["hardest"], k=3)
     assert named.hardest is not None
     assert named.hardest["id"].tolist() == [str(each) for each in named.hardest["label"]]
+    whole = {"logits": LOGITS, "labels": LABELS, "sample_ids": pl.Series(IDS)}
+    one = client.loss("sparse", whole, outputs=["hardest"], k=3)
+    assert one.hardest is not None
+    assert one.hardest["id"].tolist() == answer.hardest["id"].tolist()
 
 
 def test_a_generator_is_sent_as_it_comes(client: Client, whole: float) -> None:
@@ -122,6 +126,7 @@ def test_a_stream_in_bfloat16_is_that_of_the_numbers(client: Client) -> None:
         (pa.table({"logits": [[1.0], [1.0, 2.0]], "label": [0, 1]}), "lists of 1 to 2"),
         (pa.table({"logits": [[1.0], None], "label": [0, 1]}), "1 missing values"),
         (pa.array([1, 2]), "labels are missing"),
+        ([(LOGITS[:, :0], LABELS)], "logits of no class"),
     ],
 )
 def test_what_is_no_batch_is_refused(source: object, said: str, client: Client) -> None:
@@ -146,8 +151,14 @@ def test_without_pyarrow_chunks_are_collected(
     ):
         with pytest.raises(InvalidBatch, match=said):
             client.loss("focal", source)
-    with pytest.raises(Missing, match="needs pyarrow: pip install"):
+    named = [{"logits": z, "labels": y, "sample_ids": y.astype(str)} for z, y in chunks()]
+    hardest = client.loss("focal", named, outputs=["hardest"]).hardest
+    assert hardest is not None
+    assert hardest["id"].tolist() == [str(each) for each in hardest["label"]]
+    with pytest.raises(Missing, match="pip install 'pyarrow'"):
         client.loss("focal", TABLE)
+    with pytest.raises(Missing, match="pip install 'pyarrow'"):
+        client.loss("focal", [TABLE])
 
 
 @pytest.mark.anyio
@@ -186,3 +197,21 @@ def test_large_batches_are_told_of_as_they_leave(client: Client) -> None:
     assert len(told) == 4
     assert told[-1][0] == told[-1][1]
     assert sorted(told) == told
+
+
+def test_a_chunk_may_be_empty_and_labels_a_dictionary(client: Client, whole: float) -> None:
+    parts = [(LOGITS[:0], LABELS[:0]), (LOGITS, LABELS)]
+    assert client.loss("focal", parts).loss == pytest.approx(whole, rel=1e-12)
+    table = TABLE.set_column(1, "label", TABLE["label"].dictionary_encode())
+    assert client.loss("focal", table).loss == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.anyio
+async def test_asynchronous_chunks_need_pyarrow(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def coming() -> AsyncIterator[object]:
+        yield LOGITS, LABELS
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    async with AsyncClient(url) as client:
+        with pytest.raises(InvalidBatch, match="need pyarrow"):
+            await client.loss("sparse", coming())

@@ -10,7 +10,6 @@ from rich.table import Table as Shown
 from rich.text import Text
 
 from xent.answers import Answer, Comparison, Variant
-from xent.tables import Table
 
 DIGITS: Final = 6
 MOST_ROWS: Final = 40
@@ -161,11 +160,6 @@ def variant(found: Variant) -> list[Any]:
     for row in rows:
         settings.add_row(*(Text(row[name]) for name in row))
     return [grid, settings]
-
-
-def report(found: Table) -> Shown:
-    """Return any table of the history."""
-    return table(found.rows(), found, words=1)
 
 
 def spark(values: Sequence[float | None]) -> str:
