@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     settings = parser.add_argument_group("settings")
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True)
-        shown = "none" if default in ("", ()) else default
+        shown = "none" if default in (None, ()) else default
         settings.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,

@@ -50,19 +50,15 @@ def answer(
 
 
 def comparison(
+    answers: Sequence[Mapping[str, object]],
     results: Sequence[Result],
     compared: Comparison,
     *,
     class_names: Names = None,
-    sample_ids: Ids = None,
 ) -> dict[str, object]:
-    """Return the answer document of a comparison: every result, and what can be compared."""
-    documents = [
-        {"name": each.name, **answer(each, class_names=class_names, sample_ids=sample_ids)}
-        for each in results
-    ]
+    """Return the answer document of a comparison: every result's, and what can be compared."""
     return {
-        "results": documents,
+        "results": list(answers),
         "variants": [_variant(each, class_names) for each in compared.variants],
         "pairs": [_pair(each, results[each.a], results[each.b]) for each in compared.pairs],
     }

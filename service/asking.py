@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from service.errors import invalid
-from service.questions import Answer, Asked, Question, ask
+from service.history.replicates import Hashes, hash_ids
+from service.questions import Answer, Asked, Question, answered, ask
+from service.recording import Names, check_ids
 from service.wire.payload import Payload
 from service.wire.stream import Part
 from xentcore import (
@@ -63,6 +66,7 @@ class Asking:
         self._few_logits = 0
         self._rows = 0
         self._ids: dict[int, str | int] | None = None
+        self._hashes: list[Hashes] = []
         self.compute_s = 0.0
 
     def known(self, payload: Payload) -> bool:
@@ -75,7 +79,7 @@ class Asking:
             asked = self._read(payload)
             self._evaluation = evaluation_of(
                 payload.logits.shape,
-                payload.labels,
+                asked.labels(payload),
                 asked.specs,
                 sample_weights=payload.sample_weights,
                 **self._keywords(asked),
@@ -95,7 +99,7 @@ class Asking:
             self._evaluation = Evaluation(asked.specs, **self._keywords(asked))
         self._empty = Part(
             torch.empty_like(payload.logits, device="cpu"),
-            torch.empty_like(payload.labels, device="cpu"),
+            torch.empty_like(asked.labels(payload), device="cpu"),
         )
         return self._kept(asked)
 
@@ -152,6 +156,7 @@ class Asking:
             "options": asked.options,
             "device": self._device,
             "compare": self._question.compares,
+            "record": asked.record,
             "cancelled": self._cancelled,
             "passes": self._passes,
         }
@@ -167,6 +172,8 @@ class Asking:
             self._running.update(part.logits, part.labels, part.sample_weights)
         if part.sample_ids is not None:
             self._name(part.sample_ids)
+            if self._asked is not None and self._asked.record:
+                self._hashes.append(hash_ids(map(_short, part.sample_ids)))
         self._rows += len(part.logits)
 
     def _name(self, names: Sequence[str | int]) -> None:
@@ -185,11 +192,16 @@ class Asking:
         self._flush()
         if not self._rows and self._empty is not None:
             self._update(self._empty)
-        document = self._asked.document  # type: ignore[union-attr]  # read with the first rows
+        asked: Asked = self._asked  # type: ignore[assignment]  # read with the first rows
+        if self._empty is not None:
+            check_ids(asked.document, self._rows)
+        names = None
         if self._ids is not None:
-            document = document.model_copy(update={"sample_ids": self._ids})
+            names = Names(self._ids, np.concatenate(self._hashes) if self._hashes else None)
         with self._evaluating():
-            return self._question.answer(self._running, document)
+            return answered(
+                self._question, self._running, asked, names=names, cancelled=self._cancelled
+            )
 
     @property
     def _running(self) -> Evaluation:

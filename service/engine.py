@@ -250,14 +250,14 @@ class Permit:
         if not self._uses:
             self._engine.release(self._spent_s)
 
-    async def run(self, work: Work[T], *, receive: Receive) -> T:
-        """Return what ``work`` returns, from a worker thread.
+    async def run(self, work: Work[T], *, receive: Receive, begun: bool = False) -> T:
+        """Return what ``work``, or the next step of what has ``begun``, returns from a worker.
 
         Raises:
             ClientDisconnected: the client went away meanwhile; the work is given up.
             Unavailable: the deadline passed; the work is given up.
         """
-        return await self.submit(work).result(receive)
+        return await self.submit(work, begun=begun).result(receive)
 
     def submit(self, work: Work[T], *, begun: bool = False) -> "Running[T]":
         """Hand work, or the next step of what has ``begun``, to the pool.

@@ -5,6 +5,14 @@
     ├── TooLarge                 more bytes, rows, classes or elements than allowed
     ├── UnsupportedMediaType     a media type or encoding that is not spoken here
     ├── InvalidDocument          understood, but not meaningful; names every offending part
+    │   ├── UnknownSchema        a label schema that was never declared
+    │   ├── SchemaMismatch       a label schema with other classes than the batch has
+    │   └── TooOld               an event time before what is kept
+    ├── SumsOverflow             sums that are no finite numbers: they are not stored
+    ├── BatchConflict            recorded before, with another body
+    ├── Outdated                 what a correction was computed from was corrected meanwhile
+    ├── UnknownBatch             never recorded, or too long ago
+    ├── LabelsTooLate            the batch is there, its logits are not, or no longer
     ├── BodyTimeout              the body was not complete within its deadline
     ├── ClientDisconnected       the client went away; nobody is left to answer
     ├── Unauthenticated          no key, or a wrong one
@@ -15,6 +23,7 @@
     ├── UnknownAnnotation        no note of that id
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
+        └── HistoryUnavailable   nothing can be recorded or asked for now; says when to come again
 
 None of them knows a status code: :mod:`service.problems` holds that table.
 """
@@ -60,6 +69,38 @@ class InvalidDocument(ServiceError):
         super().__init__(f"{first.pointer or 'the document'}: {first.message}{more}", faults=faults)
 
 
+class UnknownSchema(InvalidDocument):
+    """A label schema is named that was never declared."""
+
+
+class SchemaMismatch(InvalidDocument):
+    """A label schema has other classes than the batch."""
+
+
+class TooOld(InvalidDocument):
+    """The event time lies before what is kept."""
+
+
+class SumsOverflow(ServiceError):
+    """The sums are no finite numbers. They are not stored."""
+
+
+class BatchConflict(ServiceError):
+    """The batch was recorded before, with another body, other tags or another label schema."""
+
+
+class Outdated(ServiceError):
+    """The batch was corrected after what this correction was computed from had been read."""
+
+
+class UnknownBatch(ServiceError):
+    """The batch was never recorded, or too long ago."""
+
+
+class LabelsTooLate(ServiceError):
+    """The batch is there, but its logits are not, or no longer: labels cannot be joined."""
+
+
 class BodyTimeout(ServiceError):
     """The body was not complete within its deadline."""
 
@@ -102,6 +143,14 @@ class QueueFull(ServiceError):
 
 class Unavailable(ServiceError):
     """Starting, draining, or out of time."""
+
+
+class HistoryUnavailable(Unavailable):
+    """Nothing can be recorded or asked for now. ``retry_after_s`` says when to come again."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 def invalid(pointer: str, message: str) -> InvalidDocument:

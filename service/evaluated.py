@@ -1,19 +1,48 @@
 """What a worker hands back: the answer's bytes, and what the metrics and logs want to know."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.questions import Answer
+from service.recording import Recording
+from service.wire.formats import Encode
 from xentcore import Result
+
+Chunk = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """An answer that is made, and is sent once its batch is recorded.
+
+    Attributes:
+        recording: what is to be recorded.
+        digest: of the body, 16 bytes.
+        body: what is to wait for labels; ``None`` for nothing.
+    """
+
+    recording: Recording
+    digest: bytes
+    body: bytes | None
+    answer: Answer
+    write: Encode
+
+    def encode(self, marks: Sequence[Mapping[str, object]]) -> Sequence[Chunk]:
+        """Return the answer's bytes, having told in the part of each result how it is recorded."""
+        for part, mark in zip(self.answer.parts, marks, strict=True):
+            part["track"] = mark
+        return self.write(self.answer.document)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One evaluation, done."""
+    """One evaluation, done. Its bytes are there, unless they wait for what is ``unrecorded``."""
 
-    chunks: Sequence[bytes | memoryview]
+    chunks: Sequence[Chunk]
     results: Sequence[Result]
     timings_ms: dict[str, float]
+    unrecorded: Unrecorded | None = None
 
 
 class Clock:

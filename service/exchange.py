@@ -1,6 +1,7 @@
 """One evaluation from request to answer: admit, receive, decode, evaluate, encode, send."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import torch
@@ -10,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.direct import EXTENSION
 from service.engine import Engine, Permit, Work
-from service.evaluated import Clock, Evaluated
+from service.evaluated import Chunk, Clock, Evaluated, Unrecorded
 from service.flow import Flow
+from service.keeping import digest, waiting
 from service.kernels import Kernels
 from service.keys import Keys
 from service.metrics import Metrics
@@ -19,14 +21,15 @@ from service.questions import Question, ask
 from service.reading import Reading
 from service.settings import Settings
 from service.telemetry import notes_of
+from service.terms import limits_of, terms_of
 from service.threads import paced
+from service.tracking import Tracking
 from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
 from service.wire.encodings import Decoder, decoder_for, identity
 from service.wire.formats import Format, Source, answer_format, request_format
-from service.wire.payload import Body, Limits, all_there
+from service.wire.payload import Body, all_there
 from service.wire.piece import Piece
-from service.wire.stream import Terms
 from xentcore import Cancelled
 
 SMALL_BYTES: Final = 1 << 16
@@ -35,7 +38,7 @@ SMALL_BYTES: Final = 1 << 16
 class Exchange:
     """Answers evaluation requests."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the parts that it joins)
         self,
         settings: Settings,
         *,
@@ -43,6 +46,7 @@ class Exchange:
         kernels: Kernels,
         keys: Keys,
         metrics: Metrics,
+        tracking: Tracking,
         device: torch.device,
     ) -> None:
         self._settings = settings
@@ -50,13 +54,9 @@ class Exchange:
         self._kernels = kernels
         self._keys = keys
         self._metrics = metrics
+        self._tracking = tracking
         self._device = device
-        self._limits = Limits(
-            rows=settings.rows,
-            classes=settings.classes,
-            elements=settings.elements,
-            document_entries=settings.document_entries,
-        )
+        self._limits = limits_of(settings)
 
     async def answer(self, request: Request, question: Question) -> Response:
         """Return the answer to one question. Raises whatever :mod:`service.problems` knows."""
@@ -85,9 +85,20 @@ class Exchange:
             finally:
                 notes.request_bytes = incoming.size
                 notes.timings_ms["receive"] = 1000 * incoming.duration_s
-        notes.timings_ms.update(evaluated.timings_ms)
+            notes.timings_ms.update(evaluated.timings_ms)
+            chunks = evaluated.chunks
+            if evaluated.unrecorded is not None:
+                clock = Clock()
+                marks = await self._tracking.record(
+                    evaluated.unrecorded, path=question.path, media_type=source.media_type
+                )
+                clock.lap("record")
+                write = partial(_written, evaluated.unrecorded, marks)
+                chunks = await permit.run(write, receive=incoming.receive, begun=True)
+                clock.lap("encode")
+                notes.timings_ms.update(clock.laps_ms)
         self._metrics.count_rows(evaluated.results)
-        return Chunks(evaluated.chunks, media_type=target.media_type)
+        return Chunks(chunks, media_type=target.media_type)
 
     def _comes_in_pieces(self, incoming: Incoming, source: Source) -> bool:
         """Tell whether a body is read piece by piece: one buffer is quicker for those of a size."""
@@ -104,24 +115,15 @@ class Exchange:
         source, target = formats
         if source.stream is None:
             raise AssertionError("asked of media types that come in pieces only")
-        settings = self._settings
-        terms = Terms(
-            limits=self._limits,
-            fields=question.model.model_fields,
-            length=length,
-            body_bytes=settings.body_bytes,
-            message_bytes=settings.message_bytes,
-            spool_bytes=settings.spool_bytes,
-            folder=settings.data_dir,
-        )
         return Reading(
             source.stream,
-            terms,
+            terms_of(self._settings, question, length),
             question=question,
             target=target,
             device=self._device,
             passes=self._kernels.passes,
-            threads=settings.threads,
+            threads=self._settings.threads,
+            pending_bytes=self._settings.pending_bytes,
         )
 
     def _flow(self, incoming: Incoming, reading: Reading, permit: Permit) -> Flow[Evaluated]:
@@ -156,6 +158,7 @@ class Exchange:
                 threads=self._settings.threads,
                 is_complete=lambda: arrival.is_complete,
             )
+            kept = waiting(plain, payload.document, limit=self._settings.pending_bytes)
             clock.lap("decode")
             answer = ask(
                 question,
@@ -166,6 +169,11 @@ class Exchange:
                 cancelled=cancelled,
             )
             clock.lap("compute")
+            if answer.recording is not None:
+                unrecorded = Unrecorded(
+                    answer.recording, digest(plain), kept, answer, target.encode
+                )
+                return Evaluated((), answer.results, clock.laps_ms, unrecorded)
             chunks = target.encode(answer.document)
             clock.lap("encode")
             return Evaluated(chunks, answer.results, clock.laps_ms)
@@ -186,6 +194,13 @@ async def _whole(
             return await permit.run(work, receive=arrival.receive)
     finally:
         arrival.end()
+
+
+def _written(
+    unrecorded: Unrecorded, marks: Sequence[Mapping[str, object]], _: Callable[[], bool]
+) -> Sequence[Chunk]:
+    """Return an answer's bytes once its batch is recorded. On a worker."""
+    return unrecorded.encode(marks)
 
 
 def _at_once(reading: Reading, body: Body, cancelled: Callable[[], bool]) -> Evaluated:

@@ -77,6 +77,18 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.tracked = Counter(
+            "xent_tracked_batches",
+            "Tracked batches by what became of them.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.labelled = Counter(
+            "xent_labelled_batches",
+            "Batches that late labels came for, by what became of them.",
+            ["status"],
+            registry=self.registry,
+        )
         queue = Gauge(
             "xent_queue_depth", "Admitted requests that no worker has yet.", registry=self.registry
         )
@@ -98,6 +110,15 @@ class Metrics:
         Info("xent_device", "Where evaluations run.", registry=self.registry).info(
             {"device": str(device), "name": _device_name(device), "torch": torch.__version__}
         )
+
+    def watch_recorder(self, depth: Callable[[], float]) -> None:
+        """Show how many requests wait to be recorded."""
+        waiting = Gauge(
+            "xent_history_queue_depth",
+            "Requests that wait to be recorded.",
+            registry=self.registry,
+        )
+        waiting.set_function(depth)
 
     def count_rows(self, results: Sequence[Result]) -> None:
         """Count the rows of finished evaluations."""

@@ -15,26 +15,29 @@ from service.history.rules import Rule
 from service.schema.alerts import WebhookMessage
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
-from service.schema.models import Base64Tensor, with_tensors
+from service.schema.models import Base64Tensor, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
 from xentcore import Variant
 
 COMPONENTS: Final = "#/components/schemas/"
-EVALUATION_STATUSES: Final = (400, 401, 403, 408, 413, 415, 422, 429, 503)
+EVALUATION_STATUSES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
+LABELS_STATUSES: Final = (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503)
 TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant, project or alert",
+    404: "Unknown variant, batch, project, annotation or alert",
     408: "Body not complete within the deadline",
     409: "There already, and not the same",
+    410: "The logits are not kept, or no longer",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
     422: "Understood, but not meaningful",
     429: "Queue full",
     503: "Starting, draining, out of time, or out of device memory",
 }
+KEYS: Final[list[dict[str, list[str]]]] = [{}, {"key": []}]
 BINARY: Final = {"type": "string", "format": "binary"}
 DESCRIPTION: Final = (
     "Cross-entropy losses with stated conventions: POST a batch of logits and labels, get the "
@@ -57,7 +60,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def loss_operation(variant: Variant[Any]) -> dict[str, Any]:
     """Return what the framework cannot know of an operation that reads its body itself."""
-    return _operation(f"{camel(variant.slug)}Request", "LossAnswer", dict(variant.example))
+    example = dict(variant.example)
+    return _operation(f"{camel(variant.slug)}Request", "LossAnswer", example)
 
 
 def compare_operation() -> dict[str, Any]:
@@ -104,7 +108,29 @@ def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> di
     schema = {"schema": _ref(request.__name__), "example": dict(example)}
     return {
         "requestBody": {"required": True, "content": {json.MEDIA_TYPE: schema}},
-        "security": [{}, {"key": []}],
+        "security": KEYS,
+    }
+
+
+def labels_operation() -> dict[str, Any]:
+    """Return the body and problems of ``POST /labels``."""
+    example = {
+        "project": "shop",
+        "model": "ranker",
+        "model_version": "2026-01",
+        "batch_id": "2026-01-31T12",
+        "labels": [0, 3],
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                json.MEDIA_TYPE: {"schema": _ref("LabelsRequest"), "example": example},
+                safetensors.MEDIA_TYPE: {"schema": BINARY},
+            },
+        },
+        "responses": _problems(*LABELS_STATUSES),
+        "security": KEYS,
     }
 
 
@@ -121,6 +147,7 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     components = whole.setdefault("components", {})
     described: list[type[BaseModel]] = [
         Base64Tensor,
+        labels_model(),
         LossAnswer,
         CompareAnswer,
         Problem,
@@ -156,12 +183,36 @@ def text(app: FastAPI) -> str:
     return orjson.dumps(app.openapi(), option=options).decode()
 
 
+def _tracked(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a worked example with what is tracked beside it."""
+    classes = len(example["logits"][0]) if isinstance(example["logits"][0], list) else 1
+    track = {
+        "project": "shop",
+        "model": "ranker",
+        "model_version": "2026-01",
+        "batch_id": "2026-01-31T12",
+        "event_time": "2026-01-31T12:00:00Z",
+        "tags": {"region": "eu"},
+        "label_schema": {"name": "classes", "classes": [f"class {n}" for n in range(classes)]},
+        "sample_ids": [f"row-{row}" for row in range(len(example["logits"]))],
+    }
+    return {**example, "track": track}
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): each for status, each in problem_responses(*statuses).items()}
+
+
 def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[str, Any]:
+    examples = {
+        "evaluate": {"summary": "Evaluate", "value": example},
+        "track": {"summary": "Evaluate, and keep the sums", "value": _tracked(example)},
+    }
     return {
         "requestBody": {
             "required": True,
             "content": {
-                json.MEDIA_TYPE: {"schema": _ref(request), "example": example},
+                json.MEDIA_TYPE: {"schema": _ref(request), "examples": examples},
                 safetensors.MEDIA_TYPE: {"schema": BINARY},
                 arrow.MEDIA_TYPE: {"schema": BINARY},
             },
@@ -180,12 +231,9 @@ def _operation(request: str, response: str, example: Mapping[str, Any]) -> dict[
                     safetensors.MEDIA_TYPE: {"schema": BINARY},
                 },
             },
-            **{
-                str(status): each
-                for status, each in problem_responses(*EVALUATION_STATUSES).items()
-            },
+            **_problems(*EVALUATION_STATUSES),
         },
-        "security": [{}, {"key": []}],
+        "security": KEYS,
     }
 
 

@@ -41,11 +41,16 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     errors.UnknownProject: Kind("project-unknown", 404, "No such project"),
     errors.UnknownAlert: Kind("alert-unknown", 404, "No such alert"),
     errors.UnknownAnnotation: Kind("annotation-unknown", 404, "No such note"),
+    errors.UnknownBatch: Kind("batch-unknown", 404, "No such batch"),
     errors.BodyTimeout: Kind("body-timeout", 408, "The body came too slowly"),
     errors.AlertExists: Kind("alert-exists", 409, "There is an alert of that name"),
+    errors.BatchConflict: Kind("batch-conflict", 409, "Recorded before, and not the same"),
+    errors.Outdated: Kind("batch-outdated", 409, "Corrected meanwhile"),
+    errors.LabelsTooLate: Kind("labels-late", 410, "The logits are not kept, or no longer"),
     errors.TooLarge: Kind("too-large", 413, "More than is allowed"),
     errors.UnsupportedMediaType: Kind("media-type", 415, "Not a supported media type or encoding"),
     errors.InvalidDocument: Kind("document-invalid", 422, "The request is not meaningful"),
+    errors.SumsOverflow: Kind("sums-overflow", 422, "The sums are no finite numbers"),
     core.ShapeMismatch: Kind("shapes-mismatch", 422, "Shapes do not fit each other"),
     core.UnsupportedDtype: Kind("dtype-unsupported", 422, "Tensors of this type are not taken"),
     core.InvalidLabel: Kind("label-invalid", 422, "A label is out of range"),
@@ -57,6 +62,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     core.InvalidSetting: Kind("setting-invalid", 422, "A setting is out of range"),
     errors.QueueFull: Kind("queue-full", 429, "No place is left in the queue"),
     errors.ClientDisconnected: Kind("client-closed", CLIENT_CLOSED, "The client went away"),
+    errors.HistoryUnavailable: Kind("history-unavailable", 503, "The history cannot answer now"),
     errors.Unavailable: Kind("unavailable", 503, "The service cannot answer now"),
     core.DeviceUnavailable: Kind("device-memory", 503, "The device is out of memory"),
     core.Cancelled: Kind("unavailable", 503, "The service cannot answer now"),
@@ -118,7 +124,7 @@ def _headers(error: BaseException) -> dict[str, str]:
     match error:
         case HTTPException():
             return dict(error.headers or {})
-        case errors.QueueFull():
+        case errors.QueueFull() | errors.HistoryUnavailable():
             return {"retry-after": str(error.retry_after_s)}
         case errors.Unauthenticated():
             return {"www-authenticate": "Bearer"}

@@ -1,13 +1,17 @@
 """What is asked of the core: one variant on a batch, or several on the same one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
+from torch import Tensor
 
 from service.answers import answer, comparison
 from service.errors import Fault, InvalidDocument, invalid
+from service.history.sums import HARDEST
+from service.late_labels import unlabelled
+from service.recording import Names, Recording, check_ids, check_track, record_asked, recording_of
 from service.schema.document import Document
 from service.schema.validation import validate
 from service.schema.variants import SettingsModel, settings_from
@@ -16,6 +20,7 @@ from xentcore import (
     Evaluation,
     Options,
     Passes,
+    Record,
     Result,
     Spec,
     UnknownVariant,
@@ -34,18 +39,37 @@ class Asked:
     specs: tuple[Spec, ...]
     options: Options
     document: Document
+    record: Record | None
+
+    def labels(self, payload: Payload) -> Tensor:
+        """Return the labels of a batch, or what stands for them until they come."""
+        if payload.labels is None:
+            return unlabelled(payload.logits.shape, self.document, self.specs)
+        return payload.labels
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered: the results, and the document made of them for the wire to write."""
+    """What is answered: the results, and the document made of them for the wire to write.
+
+    Attributes:
+        parts: the part of the document that each result has.
+        recording: what is to be recorded before it is sent; ``None`` for nothing.
+    """
 
     results: Sequence[Result]
     document: dict[str, object]
+    parts: Sequence[dict[str, object]]
+    recording: Recording | None = None
 
 
 class Question(Protocol):
     """A kind of request: which document it has, and how its answer is put together."""
+
+    @property
+    def path(self) -> str:
+        """Where it is asked."""
+        ...
 
     @property
     def model(self) -> type[Document]:
@@ -78,6 +102,11 @@ class LossQuestion:
     variant: Variant[Any]
     model: type[Document]
 
+    @property
+    def path(self) -> str:
+        """Where it is asked."""
+        return f"/loss/{self.variant.slug}"
+
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
         """Validate the document. Raises InvalidDocument, and what the core raises."""
         raw = _with_settings(payload.document)
@@ -93,7 +122,7 @@ class LossQuestion:
         document = validate(self.model, raw)
         _check_names(document, payload)
         spec = Spec(self.variant.slug, _settings(document, self.variant))
-        return Asked((spec,), document.options(per_class_limit=per_class_limit), document)
+        return _asked((spec,), document, payload, per_class_limit)
 
     def located(self, error: XentError) -> str:
         """Return the JSON pointer of what a core error is about."""
@@ -101,9 +130,10 @@ class LossQuestion:
 
     def answer(self, evaluation: Evaluation, document: Document) -> Answer:
         """Return what an evaluation answers to the request. Raises what the core raises."""
-        (result,) = results = evaluation.result()
+        (result,) = results = _results(evaluation, document)
         names, ids = document.class_names, document.sample_ids
-        return Answer(results, answer(result, class_names=names, sample_ids=ids))
+        made = answer(result, class_names=names, sample_ids=ids)
+        return Answer(results, made, [made])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +141,7 @@ class CompareQuestion:
     """Several variants on one batch, in one pass."""
 
     compares: ClassVar[bool] = True
+    path: ClassVar[str] = "/compare"
     model: type[Document]
 
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
@@ -126,7 +157,7 @@ class CompareQuestion:
             self._spec(index, item)
             for index, item in enumerate(document.variants)  # type: ignore[attr-defined]
         )
-        return Asked(specs, document.options(per_class_limit=per_class_limit), document)
+        return _asked(specs, document, payload, per_class_limit)
 
     def _spec(self, index: int, item: Any) -> Spec:  # noqa: ANN401  (a model made from the registry)
         try:
@@ -141,9 +172,14 @@ class CompareQuestion:
 
     def answer(self, evaluation: Evaluation, document: Document) -> Answer:
         """Return what an evaluation answers to the request. Raises what the core raises."""
-        results, compared = evaluation.result(), evaluation.comparison()
+        results, compared = _results(evaluation, document), evaluation.comparison()
         names, ids = document.class_names, document.sample_ids
-        return Answer(results, comparison(results, compared, class_names=names, sample_ids=ids))
+        parts = [
+            {"name": each.name, **answer(each, class_names=names, sample_ids=ids)}
+            for each in results
+        ]
+        made = comparison(parts, results, compared, class_names=names)
+        return Answer(results, made, parts)
 
 
 def ask(
@@ -165,7 +201,7 @@ def ask(
         asked = question.read(payload, per_class_limit=per_class_limit)
         evaluation = Evaluation.of(
             payload.logits,
-            payload.labels,
+            asked.labels(payload),
             asked.specs,
             sample_weights=payload.sample_weights,
             outputs=set(asked.document.outputs),
@@ -173,13 +209,95 @@ def ask(
             device=device,
             passes=passes,
             compare=question.compares,
+            record=asked.record,
             cancelled=cancelled,
             await_rows=payload.await_rows,
         )
-        return question.answer(evaluation, asked.document)
+        return answered(question, evaluation, asked, cancelled=cancelled)
     except XentError as error:
         error.pointer = question.located(error)
         raise
+
+
+def record_again(
+    question: Question,
+    payload: Payload,
+    asked: Asked,
+    *,
+    device: torch.device,
+    passes: Passes,
+    cancelled: Callable[[], bool],
+) -> Recording:
+    """Return what is to be recorded of a tracked request whose labels have come.
+
+    Raises:
+        InvalidDocument, XentError: as :func:`ask` does.
+    """
+    try:
+        evaluation = Evaluation.of(
+            payload.logits,
+            asked.labels(payload),
+            asked.specs,
+            sample_weights=payload.sample_weights,
+            options=asked.options,
+            device=device,
+            passes=passes,
+            record=asked.record,
+            cancelled=cancelled,
+        )
+        return recording_of(evaluation, asked.document, cancelled=cancelled)
+    except XentError as error:
+        error.pointer = question.located(error)
+        raise
+
+
+def answered(
+    question: Question,
+    evaluation: Evaluation,
+    asked: Asked,
+    *,
+    names: Names | None = None,
+    cancelled: Callable[[], bool],
+) -> Answer:
+    """Return the answer of an evaluation that has seen all rows, and what is to be recorded of it.
+
+    Args:
+        question: what was asked.
+        evaluation: of the batch.
+        asked: the request.
+        names: of the rows, where they came with them.
+        cancelled: asked now and then; once it returns true, ``Cancelled`` is raised.
+    """
+    document = asked.document
+    if names is not None:
+        document = document.model_copy(update={"sample_ids": names.listed})
+    answer = question.answer(evaluation, document)
+    if asked.record is None:
+        return answer
+    recording = recording_of(evaluation, asked.document, names, cancelled=cancelled)
+    return replace(answer, recording=recording)
+
+
+def _asked(
+    specs: tuple[Spec, ...], document: Document, payload: Payload, per_class_limit: int | None
+) -> Asked:
+    options = document.options(per_class_limit=per_class_limit)
+    coming = payload.coming
+    record = record_asked(document, named=coming is not None and coming.named)
+    if record is not None:
+        options = replace(options, hardest=max(options.hardest, HARDEST))
+    return Asked(specs, options, document, record)
+
+
+def _results(evaluation: Evaluation, document: Document) -> tuple[Result, ...]:
+    """Return the results, with as many of the hardest rows as were asked for."""
+    results = evaluation.result()
+    if document.track is None:
+        return results
+    return tuple(
+        each if each.hardest is None else replace(each, hardest=each.hardest[: document.k])
+        for each in results
+    )
 
 
 def _with_settings(item: Mapping[str, object]) -> dict[str, object]:
@@ -225,8 +343,12 @@ def _class_weights(payload: Payload) -> list[float] | None:
 
 
 def _check_names(document: Document, payload: Payload) -> None:
-    """Check that names and ids are as many as what they name."""
+    """Check that names and ids are as many as what they name, and what is tracked."""
     rows, classes = extent(payload.logits.shape, document.class_axis)
+    coming = payload.coming
+    check_track(document, classes=classes, named=coming is not None and coming.named)
+    if coming is None:
+        check_ids(document, rows)
     faults = [
         Fault(f"/{field}", f"has {len(names)} entries for {count} {what}: give one each")
         for field, names, count, what in (

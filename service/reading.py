@@ -6,11 +6,13 @@ from collections.abc import Callable
 import torch
 
 from service.asking import Asking
-from service.evaluated import Evaluated
-from service.questions import Question
+from service.evaluated import Evaluated, Unrecorded
+from service.keeping import Keeping
+from service.questions import Answer, Question
 from service.wire.formats import Format
+from service.wire.payload import Body
 from service.wire.piece import Piece
-from service.wire.stream import Consumer, Stream, Terms
+from service.wire.stream import OpenStream, Stream, Terms
 from xentcore import Passes
 
 
@@ -25,11 +27,12 @@ class Reading:
         device: where to compute.
         passes: which implementation goes over matrices.
         threads: how many compute.
+        pending_bytes: most bytes of a body that waits for labels.
     """
 
     def __init__(  # noqa: PLR0913  (one body, one question, and what answers it)
         self,
-        open_stream: Callable[[Consumer, Terms], Stream],
+        open_stream: OpenStream,
         terms: Terms,
         *,
         question: Question,
@@ -37,6 +40,7 @@ class Reading:
         device: torch.device,
         passes: Passes,
         threads: int,
+        pending_bytes: int,
     ) -> None:
         self._threads = threads
         self._cancelled: Callable[[], bool] = lambda: False
@@ -48,6 +52,7 @@ class Reading:
             cancelled=lambda: self._cancelled(),
         )
         self._stream: Stream | None = open_stream(self._asking, terms)
+        self._keeping = Keeping(limit=pending_bytes)
         self._encode = target.encode
         self._spent_s = 0.0
 
@@ -61,7 +66,9 @@ class Reading:
         since_s = time.perf_counter()
         self._cancelled = cancelled
         torch.set_num_threads(self._threads)
-        self._stream.push(piece)  # type: ignore[union-attr]  # nothing is read once it is closed
+        stream: Stream = self._stream  # type: ignore[assignment]  # nothing is read once it is closed
+        stream.push(piece)
+        self._keeping.add(stream.document, Body(piece.memory[piece.begin : piece.end]))
         self._spent_s += time.perf_counter() - since_s
 
     def finish(self, cancelled: Callable[[], bool]) -> Evaluated:
@@ -78,13 +85,19 @@ class Reading:
         answer = self._asking.answer()  # type: ignore[union-attr]
         self._spent_s += time.perf_counter() - since_s
         since_s = time.perf_counter()
-        chunks = self._encode(answer.document)
+        chunks = () if answer.recording else self._encode(answer.document)
         timings_ms = {
             "decode": 1000 * (self._spent_s - self._asking.compute_s),  # type: ignore[union-attr]
             "compute": 1000 * self._asking.compute_s,  # type: ignore[union-attr]
             "encode": 1000 * (time.perf_counter() - since_s),
         }
-        return Evaluated(chunks, answer.results, timings_ms)
+        return Evaluated(chunks, answer.results, timings_ms, self._unrecorded(answer))
+
+    def _unrecorded(self, answer: Answer) -> Unrecorded | None:
+        if answer.recording is None:
+            return None
+        keeping = self._keeping
+        return Unrecorded(answer.recording, keeping.digest, keeping.body, answer, self._encode)
 
     def close(self) -> None:
         """Give back what is held: the temporary file, and the tensors that lie in it."""

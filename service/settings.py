@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from xentcore import kernels_dir
 
@@ -40,11 +42,26 @@ def _api_key(text: str) -> ApiKey:
     return ApiKey.model_validate({"key": key, "scopes": names})
 
 
+def _is_database(address: str) -> bool:
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):  # the latter from a port that is no number
+        return False
+    if url.get_backend_name() == "sqlite":
+        # In memory there is one database for each connection.
+        return url.database not in (None, "", ":memory:")
+    return url.get_backend_name() == "postgresql"
+
+
 class Settings(BaseSettings):
     """How the service runs. Units are part of the names."""
 
     model_config = SettingsConfigDict(
-        env_prefix="XENT_", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix="XENT_",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # it may be a key, or an address that holds a password
     )
 
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -147,6 +164,31 @@ class Settings(BaseSettings):
     alert_interval_s: float = Field(
         10.0, gt=0, description="alerts of projects that changed are looked at this often, s"
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="where the history is kept: sqlite:///path or "
+        "postgresql://user:password@host/name; none: a file in data_dir",
+    )
+    retention_days: int = Field(
+        400,
+        ge=0,
+        description="batches are removed when they are older; older ones are refused; 0 keeps all",
+    )
+    pending_bytes: int = Field(
+        1 << 26, ge=0, description="largest body that is kept until its labels come, in bytes"
+    )
+    pending_hours: float = Field(
+        72.0, gt=0, description="how long a body waits for its labels, unless it says otherwise, h"
+    )
+    history_queue: int = Field(
+        1024, ge=1, description="requests that wait to be recorded; more are refused with 503"
+    )
+    history_queue_bytes: int = Field(
+        1 << 28, ge=1, description="most bytes that wait to be recorded; more are refused with 503"
+    )
+    history_deadline_s: float = Field(
+        30.0, gt=0, description="what was evaluated must be recorded within, s"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )
@@ -165,6 +207,14 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+
+    @field_validator("database_url")
+    @classmethod
+    def _address(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refuse what is no address, without repeating it."""
+        if value is not None and not _is_database(value.get_secret_value()):
+            raise ValueError("write sqlite:///path or postgresql://user:password@host/name")
+        return value
 
     @model_validator(mode="after")
     def _deadlines_in_order(self) -> Self:

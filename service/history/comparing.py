@@ -97,7 +97,7 @@ def answer(view: View, question: Question) -> dict[str, Any]:
     verdict: Verdict | str = "not_comparable"
     if reason is None:
         verdict = found.whole.verdict(found.whole.p, question.alpha)
-    names = _names(view, series[0]) if reason is None else []
+    names = _names(view, series[0]) if found.classes else []
     whole = found.whole
     told = [_label(question, name) for name in ("baseline", "candidate")]
     return {

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 
 from service.history.migrations import upgrade
+from service.history.outages import outages
 
 BUSY_S: Final = 30.0  # how long one writer waits for another
 PRAGMAS: Final = (
@@ -57,6 +58,7 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
+            parsed = parsed.set(drivername="sqlite")
             self._readers = _sqlite(parsed, begin="BEGIN", pragmas=(*PRAGMAS, "query_only=ON"))
             self._writers = _sqlite(parsed, begin="BEGIN IMMEDIATE", pragmas=PRAGMAS)
         else:
@@ -64,6 +66,7 @@ class Database:
             self._readers = create_engine(
                 parsed,
                 connect_args=PATIENCE,
+                hide_parameters=True,  # in messages, which are logged
                 isolation_level="REPEATABLE READ",
                 pool_pre_ping=True,
                 execution_options={"postgresql_readonly": True},
@@ -71,14 +74,19 @@ class Database:
             self._writers = create_engine(
                 parsed,
                 connect_args=PATIENCE,
+                hide_parameters=True,
                 isolation_level="READ COMMITTED",
                 pool_pre_ping=True,
             )
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that sees the database as it is now, whatever is written meanwhile."""
-        with self._readers.connect() as connection, connection.begin():
+        """Open a transaction that sees the database as it is now, whatever is written meanwhile.
+
+        Raises:
+            HistoryUnavailable: the database does not answer.
+        """
+        with outages(writing=False), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -86,14 +94,22 @@ class Database:
         """Open a transaction that is durable once the block is left, and undone by an exception.
 
         There is one at a time, whichever process it is of.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or another writer does not end. Lost
+                while it committed, the transaction may be durable nevertheless.
         """
-        with self._writers.begin() as connection:
+        with outages(writing=True), self._writers.begin() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(BEGIN_WRITING)
             yield connection
 
     def migrate(self) -> None:
-        """Make the tables, or bring them up to date. Any number of processes may do so at once."""
+        """Make the tables, or bring them up to date. Any number of processes may do so at once.
+
+        Raises:
+            HistoryUnavailable: the database does not answer.
+        """
         with self.writing() as connection:
             upgrade(connection)
 
@@ -104,7 +120,9 @@ class Database:
 
 
 def _sqlite(url: URL, *, begin: str, pragmas: Sequence[str]) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_S, "check_same_thread": False}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, _: Any) -> None:  # noqa: ANN401  (SQLAlchemy's)

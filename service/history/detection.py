@@ -152,6 +152,7 @@ class _Scan:
         self._steps = self._cusum_steps()
         self._begin = 0  # the first bucket that may be the start of a change
         self._way_back = 0.0
+        self._level = watch.target.value
         self.firing = False
         self.since: int | None = None
         self.suspicion: Suspicion | None = None
@@ -160,8 +161,8 @@ class _Scan:
         """Take one more bucket in."""
         if self._units[bucket] <= 0:
             return
-        if self.firing:
-            self._recover(bucket)
+        if self.firing and self.suspicion is not None:
+            self._recover(bucket, self.suspicion)
             return
         suspicion = self._suspect(bucket)
         if suspicion is None:
@@ -169,6 +170,7 @@ class _Scan:
         self.suspicion = suspicion
         if suspicion.strength > 0:
             self.firing, self.since, self._way_back = True, bucket, 0.0
+            self._level = suspicion.mean
 
     def _suspect(self, bucket: int) -> Suspicion | None:
         starts = np.arange(self._begin, bucket + 1, dtype=np.float64)
@@ -232,19 +234,25 @@ class _Scan:
         earlier = np.concatenate([np.zeros(1), sums])[self._begin : bucket + 1]
         return np.asarray(sums[bucket] - earlier)
 
-    def _recover(self, bucket: int) -> None:
+    def _recover(self, bucket: int, suspicion: Suspicion) -> None:
         """Weigh the way back, and begin anew where it is found."""
-        if self.suspicion is None:
-            raise TypeError("no alarm to end")
-        level, target = self.suspicion.mean, self._watch.target
+        watch, target = self._watch, self._watch.target
         spread = self._spread[bucket]
-        middle = (level + target.value) / 2
-        gap = abs(level - target.value)
-        towards = self._watch.sign * (middle - self._mean[bucket])
+        gap = watch.sign * (self._level - target.value)
+        towards = watch.sign * ((self._level + target.value) / 2 - self._mean[bucket])
         added = self._units[bucket] * gap * towards / spread**2 if spread > 0 else towards * np.inf
         self._way_back = max(0.0, self._way_back + float(np.nan_to_num(added)))
         if self._way_back >= math.log(1 / target.alpha):
             self.firing, self.since, self._begin = False, bucket, bucket + 1
+        elif self._way_back == 0:
+            # What raises an alarm overstates the level. As long as nothing speaks for the way back,
+            # rows since then correct it.
+            level = float(self._since(suspicion.start, bucket).mean)
+            self._level = level if watch.sign * (level - target.value) > 0 else self._level
+
+    def _since(self, start: int, bucket: int) -> Moments:
+        """Return what the buckets from one up to another add up to."""
+        return self._buckets[start : bucket + 1].total()
 
 
 def _spread_so_far(running: Moments, watch: Watch) -> Numbers:

@@ -115,9 +115,10 @@ def calibration_error(
 
     An approximation. In a bin of n decisions, the gap (hits - confidence) / N is taken as normal,
     with the variance of n hits of the bin's accuracy; bins are independent. The absolute value of a
-    noisy gap is larger than that of the true one, most where there is none: that bias, the mean of
-    a folded normal, is subtracted from the lower end but not from the upper, so the interval holds
-    the estimate and errs on the wide side. It speaks of these bins, not of ECE in the limit.
+    noisy gap is on average larger than that of the true one, most where there is none: by the mean
+    of a folded normal. That bias is subtracted from the lower end, as large as it is for the
+    smallest true gap of each bin that its noise allows, and not from the upper: the interval holds
+    the estimate, and errs on the wide side. It speaks of these bins, not of ECE in the limit.
 
     Args:
         count: decisions.
@@ -132,12 +133,13 @@ def calibration_error(
         share = (hits + 0.5) / (count + 1)
         variance = design[:, None] * count * share * (1 - share) / total[:, None] ** 2
         deviation = np.sqrt(variance)
-        steep = np.where(deviation > 0, gap / deviation, 0.0)
-    folded = deviation * np.sqrt(2 / np.pi) * np.exp(-(steep**2) / 2) + gap * special.erf(
+        least = np.maximum(np.abs(gap) - _Z * deviation, 0.0)
+        steep = np.where(deviation > 0, least / deviation, 0.0)
+    folded = deviation * np.sqrt(2 / np.pi) * np.exp(-(steep**2) / 2) + least * special.erf(
         steep / np.sqrt(2)
     )
     estimate = np.abs(gap).sum(axis=1)
-    bias = np.nansum(folded, axis=1) - estimate
+    bias = (folded - least).sum(axis=1)
     half = _Z * np.sqrt(variance.sum(axis=1))
     low = np.maximum(estimate - bias - half, 0.0)
     return np.where(total > 0, estimate, np.nan), _where(

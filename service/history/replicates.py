@@ -39,9 +39,7 @@ _BLOCK_ROWS: Final = 2048  # weights of a block stay in the cache
 # that became a 1. So the mean is exactly 1 and the variance 1 + 9.2e-5; each probability is off by
 # at most 1.1e-5, and what exact draws have above 8, 1.1e-6, is never drawn.
 _OCCURRENCES: Final = (24109, 24110, 12055, 4018, 1004, 201, 33, 5, 1)
-_QUANTILES: Final[Numbers] = np.repeat(
-    np.arange(len(_OCCURRENCES), dtype=np.float64), _OCCURRENCES
-)
+_QUANTILES: Final[Numbers] = np.repeat(np.arange(len(_OCCURRENCES), dtype=np.float64), _OCCURRENCES)
 
 
 def hash_ids(ids: Iterable[str | int]) -> Hashes:
@@ -61,7 +59,8 @@ def draws(hashes: Hashes) -> Numbers:
     words ^= words >> np.uint64(27)
     words *= _MIX_2
     words ^= words >> np.uint64(31)
-    return _QUANTILES[words.astype("<u8", copy=False).view("<u2")]
+    drawn: Numbers = _QUANTILES[words.astype("<u8", copy=False).view("<u2")]
+    return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +127,7 @@ def replicate(
     for first in range(0, len(order), _BLOCK_ROWS):
         proceed()
         _add_block(sums, order[first : first + _BLOCK_ROWS], labels, rows, units)
-    return [
-        _records(sums[:, place :: len(rows)], each, labels) for place, each in enumerate(rows)
-    ]
+    return [_records(sums[:, place :: len(rows)], each, labels) for place, each in enumerate(rows)]
 
 
 def _add_block(

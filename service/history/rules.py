@@ -44,8 +44,9 @@ def _wrong(message: str) -> PydanticCustomError:
 
 
 def _step_text(step_us: int) -> str:
-    unit = times.level_of(step_us)
-    return f"{step_us // unit}{dict(zip(times.LEVELS, 'mhd', strict=True))[unit]}"
+    units = {"d": times.DAY, "h": times.HOUR, "m": times.MINUTE}
+    name, unit = next(each for each in units.items() if step_us % each[1] == 0)
+    return f"{step_us // unit}{name}"
 
 
 def _names(value: object) -> object:

@@ -1,6 +1,7 @@
 """Time as the history keeps it: whole microseconds since 1970, UTC; and the buckets of rollups."""
 
 import re
+import time as clock
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -24,6 +25,11 @@ STEPS: Final = (
 _UNITS: Final = {"m": MINUTE, "h": HOUR, "d": DAY}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STEP: Final = re.compile(r"([1-9]\d{0,5})([mhd])")
+
+
+def now() -> int:
+    """Return the time."""
+    return clock.time_ns() // 1000
 
 
 def to_us(time: datetime) -> int:

@@ -4,12 +4,13 @@ from fastapi import APIRouter
 
 from service.engine import Engine
 from service.errors import Unavailable
+from service.history.recorder import Recorder
 from service.kernels import Kernels
 from service.openapi import problem_responses
 from service.schema.answer import Live, Ready
 
 
-def router(engine: Engine, kernels: Kernels) -> APIRouter:
+def router(engine: Engine, kernels: Kernels, recorder: Recorder) -> APIRouter:
     """Return the routes. They are never queued and need no key."""
     routes = APIRouter(tags=["health"])
 
@@ -25,6 +26,8 @@ def router(engine: Engine, kernels: Kernels) -> APIRouter:
     )
     async def ready() -> Ready:
         refusal = engine.refusal()
+        if refusal is None and not recorder.opened:
+            refusal = "the history's database has not been opened"
         if refusal is not None:
             raise Unavailable(refusal)
         return Ready(ready=True, kernels=kernels.state)

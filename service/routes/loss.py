@@ -9,24 +9,21 @@ from fastapi.responses import Response
 from service.exchange import Exchange
 from service.openapi import loss_operation
 from service.questions import LossQuestion
-from service.schema.document import Document
 from xentcore import UnknownVariant, Variant
 
 
-def router(
-    exchange: Exchange, variants: Mapping[str, Variant[Any]], models: Mapping[str, type[Document]]
-) -> APIRouter:
+def router(exchange: Exchange, questions: Mapping[str, LossQuestion]) -> APIRouter:
     """Return the routes of all variants."""
     routes = APIRouter(tags=["loss"])
 
-    def add(variant: Variant[Any]) -> None:
-        question = LossQuestion(variant, models[variant.slug])
+    def add(question: LossQuestion) -> None:
+        variant = question.variant
 
         async def loss(request: Request) -> Response:
             return await exchange.answer(request, question)
 
         routes.add_api_route(
-            f"/loss/{variant.slug}",
+            question.path,
             loss,
             methods=["POST"],
             operation_id=f"loss_{variant.slug.replace('-', '_')}",
@@ -36,11 +33,11 @@ def router(
             openapi_extra=loss_operation(variant),
         )
 
-    for variant in variants.values():
-        add(variant)
+    for question in questions.values():
+        add(question)
 
     async def unknown(variant: str) -> Response:
-        raise UnknownVariant(variant, variants)
+        raise UnknownVariant(variant, questions)
 
     routes.add_api_route("/loss/{variant:path}", unknown, methods=["POST"], include_in_schema=False)
     return routes

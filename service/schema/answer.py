@@ -129,6 +129,44 @@ class DiagnosticAnswer(BaseModel):
     count: int
 
 
+class TrackAnswer(BaseModel):
+    """How a tracked batch was recorded."""
+
+    status: Literal["created", "replayed"] = Field(
+        description="replayed: it was there already, from the same body; nothing was added."
+    )
+    series: int = Field(description="Its number in `GET /projects/{project}/series`.")
+    revision: int = Field(description="1, and one more for each change of its labels.")
+    pending: bool = Field(description="Whether rows wait for their labels.")
+
+
+class LabelledRows(BaseModel):
+    """How far the rows of a batch have their labels."""
+
+    total: int
+    labelled: int
+
+
+class LabelledBatch(BaseModel):
+    """What became of one batch: of one variant, where several were compared."""
+
+    series: int
+    variant: str
+    status: Literal["completed", "corrected", "unchanged"] = Field(
+        description="completed: no row waits any more; unchanged: these labels were there already."
+    )
+    revision: int
+    pending: bool = Field(description="Whether rows still wait for their labels.")
+    rows: LabelledRows
+    loss: float | None = Field(description="The mean in nats; null where no row has a label.")
+
+
+class LabelsAnswer(BaseModel):
+    """The answer of `POST /labels`."""
+
+    batches: list[LabelledBatch]
+
+
 class Result(BaseModel):
     """One variant's answer. What was not asked for is absent."""
 
@@ -153,6 +191,7 @@ class Result(BaseModel):
     hardest: Hardest | None = None
     row_statistics: dict[str, list[Any]] | None = Field(None, description="Columns per row.")
     diagnostics: list[DiagnosticAnswer]
+    track: TrackAnswer | None = Field(None, description="Present when the batch is tracked.")
 
 
 class LossAnswer(Result):

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, WithJsonSchema, create_model
 
 from service.schema.document import CompareItem, Document
+from service.schema.track import LabelsDocument
 from service.schema.variants import SettingsModel, camel, settings_model
 from service.wire.payload import TORCH_DTYPES
 from xentcore import Variant
@@ -77,24 +78,40 @@ def settings_models(variants: Mapping[str, Variant[Any]]) -> dict[str, type[Sett
     return {slug: settings_model(variant) for slug, variant in variants.items()}
 
 
+def labels_model() -> type[LabelsDocument]:
+    """Return the model of the JSON body of ``POST /labels``, for the OpenAPI document only."""
+    return create_model(
+        "LabelsRequest",
+        __base__=LabelsDocument,
+        __doc__=LabelsDocument.__doc__,
+        labels=_tensor_field("As the batch would have had them, of all rows or of `sample_ids`."),
+    )
+
+
 def with_tensors(document: type[Document]) -> type[Document]:
     """Return the model of the whole JSON body, for the OpenAPI document only."""
-    tensor = {
-        "anyOf": [
-            {"type": "array", "items": {}, "title": "nested lists"},
-            {"$ref": "#/components/schemas/Base64Tensor"},
-        ]
-    }
-
-    def field(description: str, **more: object) -> Any:  # noqa: ANN401  (a field definition)
-        annotation = Annotated[Any, WithJsonSchema({**tensor, "description": description})]
-        return (annotation, Field(**more))  # type: ignore[call-overload]
-
     return create_model(
         document.__name__,
         __base__=document,
         __doc__=document.__doc__,
-        logits=field("Shape (N,), (N, C) or (N, C, d1..dk)."),
-        labels=field("Integer labels, or the logits' shape; whole numbers, reals or booleans."),
-        sample_weights=field("One weight per row.", default_factory=lambda: None),
+        logits=_tensor_field("Shape (N,), (N, C) or (N, C, d1..dk)."),
+        labels=_tensor_field(
+            "Integer labels, or the logits' shape; whole numbers, reals or booleans. Required, "
+            "unless the batch is tracked and its labels are pending.",
+            default_factory=lambda: None,
+        ),
+        sample_weights=_tensor_field("One weight per row.", default_factory=lambda: None),
     )
+
+
+def _tensor_field(description: str, **more: object) -> Any:  # noqa: ANN401  (a field definition)
+    annotation = Annotated[Any, WithJsonSchema({**_TENSOR, "description": description})]
+    return (annotation, Field(**more))  # type: ignore[call-overload]
+
+
+_TENSOR: Final = {
+    "anyOf": [
+        {"type": "array", "items": {}, "title": "nested lists"},
+        {"$ref": "#/components/schemas/Base64Tensor"},
+    ]
+}

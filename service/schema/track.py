@@ -24,9 +24,9 @@ MOST_TAGS: Final = 16
 def _time(value: object) -> int:
     """Return an RFC 3339 time with an offset as microseconds since 1970."""
     text = value.upper() if isinstance(value, str) else ""
+    if not RFC_3339.fullmatch(text):
+        raise PydanticCustomError("time", "write a time as 2026-01-31T12:00:00Z")
     try:
-        if not RFC_3339.fullmatch(text):
-            raise ValueError("write a time as 2026-01-31T12:00:00Z")
         return times.to_us(datetime.fromisoformat(text))
     except (ValueError, OverflowError) as error:
         raise PydanticCustomError("time", "{reason}", {"reason": str(error)}) from None

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.errors import Fault, InvalidDocument, escape
-from service.schema.document import Document
 
-D = TypeVar("D", bound=Document)
+D = TypeVar("D", bound=BaseModel)
 
 
 def validate(model: type[D], document: Mapping[str, object]) -> D:

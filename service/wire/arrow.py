@@ -22,7 +22,7 @@ from service.wire.arrow_message import (
 )
 from service.wire.buffer import Buffer
 from service.wire.document import request_document
-from service.wire.payload import Body, Payload
+from service.wire.payload import Body, Coming, Payload
 from service.wire.piece import Piece
 from service.wire.stream import Consumer, Terms
 
@@ -143,7 +143,7 @@ class ArrowStream:
                 document,
                 torch.empty(0, columns.classes, dtype=columns.logits.dtype, device="meta"),
                 torch.empty(0, *columns.label.each, dtype=columns.label.dtype, device="meta"),
-                named=columns.ids,
+                coming=Coming(named=columns.ids),
             )
         )
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from service.errors import UnsupportedMediaType
 from service.wire import arrow, json, safetensors
 from service.wire.arrow import ArrowStream
-from service.wire.payload import Body, Limits, Payload
+from service.wire.payload import Body, LabelsPayload, Limits, Payload
 from service.wire.safetensors_stream import SafetensorsStream
-from service.wire.stream import Consumer, Stream, Terms
+from service.wire.stream import OpenStream
 
+T = TypeVar("T")
 Decode = Callable[[Body, Limits, Collection[str], Callable[[int], None]], Payload]
+DecodeLabels = Callable[[Body, Limits, Collection[str]], LabelsPayload]
+Encode = Callable[[Mapping[str, object]], Sequence[bytes | memoryview]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Source:
 
     media_type: str
     decode: Decode | None
-    stream: Callable[[Consumer, Terms], Stream] | None
+    stream: OpenStream | None
     overlaps: bool
 
 
@@ -38,7 +41,7 @@ class Format(Source):
         per_class_limit: classes listed where the request does not say how many; ``None`` all.
     """
 
-    encode: Callable[[Mapping[str, object]], Sequence[bytes | memoryview]]
+    encode: Encode
     per_class_limit: int | None
 
 
@@ -62,6 +65,10 @@ ARROW: Final = Source(arrow.MEDIA_TYPE, decode=None, stream=ArrowStream, overlap
 SOURCES: Final[Mapping[str, Source]] = {
     each.media_type: each for each in (JSON, SAFETENSORS, ARROW)
 }
+LABELS: Final[Mapping[str, DecodeLabels]] = {
+    json.MEDIA_TYPE: json.decode_labels,
+    safetensors.MEDIA_TYPE: safetensors.decode_labels,
+}
 
 
 def request_format(content_type: str | None) -> Source:
@@ -70,12 +77,25 @@ def request_format(content_type: str | None) -> Source:
     Raises:
         UnsupportedMediaType: it is none of ours, or JSON in another character set than UTF-8.
     """
+    return _chosen(SOURCES, content_type)
+
+
+def labels_format(content_type: str | None) -> DecodeLabels:
+    """Return what decodes labels that come without their logits.
+
+    Raises:
+        UnsupportedMediaType: as :func:`request_format` does.
+    """
+    return _chosen(LABELS, content_type)
+
+
+def _chosen(known: Mapping[str, T], content_type: str | None) -> T:
     media_type, _, parameters = (content_type or "").partition(";")
-    chosen = SOURCES.get(media_type.strip().lower())
+    chosen = known.get(media_type.strip().lower())
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if chosen is None or charset not in {"", "charset=utf-8"}:
         raise UnsupportedMediaType(
-            f"content type not supported; supported: {', '.join(SOURCES)} (in UTF-8)"
+            f"content type not supported; supported: {', '.join(known)} (in UTF-8)"
         )
     return chosen
 

@@ -1,7 +1,7 @@
 """``application/json``: one document, whose tensors are nested lists or base64."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from service.errors import invalid
 from service.wire.document import DEPTH, Plain, entries_of, parse
 from service.wire.lists import TensorReader
-from service.wire.payload import Body, Limits, Payload, all_there, required
+from service.wire.payload import Body, LabelsPayload, Limits, Payload, all_there, required
 
 MEDIA_TYPE: Final = "application/json"
 TENSORS: Final = ("logits", "labels", "sample_weights")
@@ -33,24 +33,40 @@ def decode(
         InvalidDocument: JSON, but no request.
     """
     arrived(len(body))  # the parser sees all of it at once
+    document, tensors = _read(body, limits, fields, TENSORS)
+    for name in required(document):
+        if name not in tensors:
+            raise invalid(f"/{name}", "is required")
+    logits, labels = tensors["logits"], tensors.get("labels")
+    return Payload(document, logits, labels, tensors.get("sample_weights"))
+
+
+def decode_labels(body: Body, limits: Limits, fields: Collection[str]) -> LabelsPayload:
+    """Decode labels that come without their logits. Raises as :func:`decode` does."""
+    document, tensors = _read(body, limits, fields, ("labels",))
+    if not tensors:
+        raise invalid("/labels", "is required")
+    return LabelsPayload(document, tensors["labels"])
+
+
+def _read(
+    body: Body, limits: Limits, fields: Collection[str], names: Sequence[str]
+) -> tuple[dict[str, object], dict[str, Tensor]]:
+    """Return the document of a body, and those of the named tensors that it holds."""
     root = parse(body)
     if not isinstance(root, Object):
         raise invalid("", "a request is a JSON object")
-    entries = entries_of(root, "", known=[*TENSORS, *fields])
+    entries = entries_of(root, "", known=[*names, *fields])
     plain = Plain(limits.document_entries)
     document = {
         name: plain.value(value, f"/{name}", DEPTH)
         for name, value in entries.items()
-        if name not in TENSORS
+        if name not in names
     }
     reader = TensorReader(limits, document.get("class_axis", 1))
-    tensors = {name: reader.read(name, entries[name]) for name in TENSORS if name in entries}
-    for name in required(document):
-        if name not in tensors:
-            raise invalid(f"/{name}", "is required")
+    tensors = {name: reader.read(name, entries[name]) for name in names if name in entries}
     reader.refuse_hidden_nesting(body, known_arrays=plain.arrays, brackets=plain.brackets)
-    logits, labels = tensors["logits"], tensors.get("labels")
-    return Payload(document, logits, labels, tensors.get("sample_weights"))
+    return document, tensors
 
 
 def encode(document: Mapping[str, object]) -> list[bytes]:

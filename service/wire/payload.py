@@ -43,7 +43,8 @@ class Payload:
     """One decoded request: the tensors, and the rest of the document as plain values.
 
     ``await_rows`` returns once the logits' rows below a number are in memory; all else is.
-    ``labels`` are ``None`` where they come later, ``named`` says that rows come with their names.
+    ``labels`` are ``None`` where they come later. ``coming`` says what rows come with of which none
+    is known yet; it is ``None`` where they are there.
     """
 
     document: Mapping[str, object]
@@ -52,14 +53,51 @@ class Payload:
     sample_weights: Tensor | None = None
     class_weights: Tensor | None = None
     await_rows: Callable[[int], None] = all_there
-    named: bool = False
+    coming: "Coming | None" = None
+
+    @classmethod
+    def of(
+        cls,
+        document: Mapping[str, object],
+        tensors: Mapping[str, Tensor],
+        *,
+        await_rows: Callable[[int], None],
+    ) -> "Payload":
+        """Return a request whose tensors have their names."""
+        return cls(
+            document,
+            tensors["logits"],
+            tensors.get("labels"),
+            tensors.get("sample_weights"),
+            tensors.get("class_weights"),
+            await_rows,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Rows of which none is known. ``named`` says whether they will have their names with them."""
+
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsPayload:
+    """One decoded request of labels that come without their logits."""
+
+    document: Mapping[str, object]
+    labels: Tensor
+
+
+def awaits_labels(document: Mapping[str, object]) -> bool:
+    """Tell whether a request says that labels come later."""
+    track = document.get("track")
+    return isinstance(track, Mapping) and track.get("pending") is True
 
 
 def required(document: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the tensors that a request must have: labels too, unless they are to come later."""
-    track = document.get("track")
-    pending = isinstance(track, Mapping) and track.get("pending") is True
-    return ("logits",) if pending else ("logits", "labels")
+    """Return the tensors that a request must have: labels too, unless they come later."""
+    return ("logits",) if awaits_labels(document) else ("logits", "labels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from service.wire import json
 from service.wire.payload import (
     Body,
+    LabelsPayload,
     Limits,
     Payload,
     all_there,
@@ -75,8 +76,23 @@ def decode(
         if early:
             arrived(start + logits.begin + _bytes_of_rows(header, rows))
 
-    labels = tensors.pop("labels", None)
-    return Payload(header.document, labels=labels, await_rows=await_rows, **tensors)
+    return Payload.of(header.document, tensors, await_rows=await_rows)
+
+
+def decode_labels(body: Body, limits: Limits, fields: Collection[str]) -> LabelsPayload:
+    """Decode labels that come without their logits. Raises as :func:`decode` does."""
+    start = header_end(body, len(body))
+    header = read_header(
+        Body(body[LENGTH_BYTES:start]),
+        limits,
+        fields,
+        tensors=("labels",),
+        needed=lambda _: ("labels",),
+    )
+    check_length(header.data_bytes, len(body) - start)
+    entry = header.entries["labels"]
+    labels = view(body, start + entry.begin, entry.shape, entry.dtype)
+    return LabelsPayload(header.document, labels)
 
 
 def _bytes_of_rows(header: Header, number: int) -> int:

@@ -1,7 +1,7 @@
 """The header of a safetensors body: how long and how large everything else is, read strictly."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,18 +95,32 @@ def header_end(first: Body, length: int | None) -> int:
     return LENGTH_BYTES + claimed
 
 
-def read_header(text: Body, limits: Limits, fields: Collection[str]) -> Header:
-    """Read the header's JSON. ``fields`` are the names that the document may have.
+def read_header(
+    text: Body,
+    limits: Limits,
+    fields: Collection[str],
+    *,
+    tensors: Collection[str] = TENSORS,
+    needed: Callable[[Mapping[str, object]], Collection[str]] = required,
+) -> Header:
+    """Read the header's JSON.
+
+    Args:
+        text: the JSON.
+        limits: of the batch.
+        fields: names that the document may have.
+        tensors: which there may be.
+        needed: which must be there, by the document.
 
     Raises:
         Malformed: no header, or offsets and shapes that do not fit each other.
         TooLarge: a batch above ``limits``.
         InvalidDocument: a header, but no request.
     """
-    values = entries_of(_object(text), "", known=(*TENSORS, METADATA))
+    values = entries_of(_object(text), "", known=(*tensors, METADATA))
     document = _document(values.pop(METADATA, None), limits, fields)
     entries = {name: _entry(name, value) for name, value in values.items()}
-    for name in required(document):
+    for name in needed(document):
         if name not in entries:
             raise invalid(f"/{name}", "is required")
     for entry in entries.values():

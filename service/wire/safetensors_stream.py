@@ -116,12 +116,10 @@ class SafetensorsStream:
         }
         document, logits = self._header.document, self._header.logits
         if not self._in_rows:
-            labels = tensors.pop("labels", None)
-            payload = Payload(document, labels=labels, await_rows=self._forget, **tensors)
-            self._consumer.whole(payload)
+            self._consumer.whole(Payload.of(document, tensors, await_rows=self._forget))
             return
         tensors["logits"] = torch.empty(logits.shape, dtype=logits.dtype, device="meta")
-        keep = self._consumer.known(Payload(document, await_rows=self._forget, **tensors))
+        keep = self._consumer.known(Payload.of(document, tensors, await_rows=self._forget))
         size = logits.end - logits.begin
         self._rows = Entries(size // logits.shape[0], kept=size if keep else None)
         self._first = 0

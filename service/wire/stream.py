@@ -1,6 +1,6 @@
 """A body that is read piece by piece: what reads it, what it is handed to, and on which terms."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -102,3 +102,6 @@ class Stream(Protocol):
     def close(self) -> None:
         """Give back what is kept outside of memory."""
         ...
+
+
+OpenStream = Callable[[Consumer, Terms], Stream]

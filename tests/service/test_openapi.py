@@ -71,11 +71,12 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
         for operation in path.values()
     }
     losses = {f"loss_{slug.replace('-', '_')}" for slug in VARIANTS}
-    others = {"compare", "variants", "variant", "live", "ready", "metrics"}
+    others = {"compare", "labels", "variants", "variant", "live", "ready", "metrics"}
     asking = {"projects", "series", "timeseries", "options"}
     asking |= {"classes", "hardest", "calibration", "histogram"}
     asking |= {"annotations", "note_create", "note_delete", "export"}
-    assert ids == losses | others | asking
+    watching = {"compare_history", "alerts", "alert_create", "alert_delete"}
+    assert ids == losses | others | asking | watching
 
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
@@ -85,9 +86,10 @@ def test_examples_fit_their_schema_and_work(
     operation = document["paths"][f"/loss/{slug}"]["post"]
     content = operation["requestBody"]["content"]["application/json"]
     name = content["schema"]["$ref"].rpartition("/")[2]
-    schema(document, name).validate(content["example"])
+    example = content["examples"]["evaluate"]["value"]
+    schema(document, name).validate(example)
     outputs = [output for output in OUTPUTS if output != "row_statistics"]
-    answer = client.post(f"/loss/{slug}", json={**content["example"], "outputs": outputs})
+    answer = client.post(f"/loss/{slug}", json={**example, "outputs": outputs})
     schema(document, "LossAnswer").validate(answer.json())
 
 
@@ -95,8 +97,9 @@ def test_the_comparison_and_problems_fit_their_schema(
     document: Document, client: httpx2.Client
 ) -> None:
     content = document["paths"]["/compare"]["post"]["requestBody"]["content"]["application/json"]
-    schema(document, "CompareRequest").validate(content["example"])
-    answer = client.post("/compare", json=content["example"])
+    example = content["examples"]["evaluate"]["value"]
+    schema(document, "CompareRequest").validate(example)
+    answer = client.post("/compare", json=example)
     schema(document, "CompareAnswer").validate(answer.json())
     schema(document, "Problem").validate(client.post("/compare", json=BATCH).json())
 

@@ -10,7 +10,7 @@ import xentcore as core
 from service.errors import Fault, InvalidDocument, ServiceError
 from service.problems import INTERNAL, KINDS, kind_of, problem_response
 
-STATUSES = {400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 499, 503}
+STATUSES = {400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 499, 503}
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:

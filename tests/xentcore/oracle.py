@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -53,12 +54,18 @@ def _slope(loss: RowLoss, z: Vector, t: Vector, cls: int) -> Decimal:
     return (loss(above, t) - loss(below, t)) / (2 * _STEP)
 
 
+@lru_cache(maxsize=4096)
+def _exp(x: Decimal) -> Decimal:
+    # A difference quotient changes one logit of a row: the others were met before.
+    return x.exp()
+
+
 def _total(numbers: Sequence[Decimal]) -> Decimal:
     return sum(numbers, Decimal(0))
 
 
 def _log_partition(z: Vector) -> Decimal:
-    return _total([x.exp() for x in z]).ln()
+    return _total([_exp(x) for x in z]).ln()
 
 
 def softmax_loss(
@@ -92,7 +99,7 @@ def softmax_focal_loss(*, gamma: float, alpha: float | Sequence[float] = 1.0) ->
         factors = _per_class(alpha, len(z))
         return _total(
             [
-                a * t_c * _power(1 - (x - log_partition).exp(), gamma) * (log_partition - x)
+                a * t_c * _power(1 - _exp(x - log_partition), gamma) * (log_partition - x)
                 for a, t_c, x in zip(factors, t, z, strict=True)
                 if a * t_c
             ]
@@ -211,7 +218,7 @@ def tempered_softmax(z: Vector, t2: float) -> list[Decimal]:
 
 
 def _softmax(z: Vector) -> list[Decimal]:
-    odds = [x.exp() for x in z]
+    odds = [_exp(x) for x in z]
     return [x / _total(odds) for x in odds]
 
 
@@ -229,7 +236,7 @@ def sigmoid_loss(
         factors = _per_class(positive, len(z)), _per_class(weights or 1.0, len(z))
         for p, w, x, hard in zip(*factors, z, t, strict=True):
             soft = hard * (1 - e) + e / 2
-            softplus = (1 + (-x).exp()).ln()
+            softplus = (1 + _exp(-x)).ln()
             elements.append(w * ((1 - soft) * x + (1 + (p - 1) * soft) * softplus))
         return _total(elements)
 
@@ -242,7 +249,7 @@ def sigmoid_focal_loss(*, gamma: float, alpha: float | Sequence[float] | None = 
     def loss(z: Vector, t: Vector) -> Decimal:
         elements = []
         for a, x, t_c in zip(_per_class(alpha or 0.5, len(z)), z, t, strict=True):
-            odds = x.exp()
+            odds = _exp(x)
             p, softplus = odds / (1 + odds), (1 + odds).ln()
             bce = (1 - t_c) * softplus + t_c * (softplus - x)
             side = _ONE if alpha is None else a * t_c + (1 - a) * (1 - t_c)
@@ -267,7 +274,7 @@ def softmax_adjusted_loss(amounts: Sequence[float], tau: float = 1.0) -> RowLoss
 
     def loss(z: Vector, t: Vector) -> Decimal:
         factors = [_power(Decimal(n), tau) for n in amounts]
-        mass = [n * x.exp() for n, x in zip(factors, z, strict=True)]
+        mass = [n * _exp(x) for n, x in zip(factors, z, strict=True)]
         whole = _total(mass)
         return -_total([t_c * (m / whole).ln() for t_c, m in zip(t, mass, strict=True) if t_c])
 
@@ -303,7 +310,7 @@ def sigmoid_asymmetric_loss(
     def loss(z: Vector, t: Vector) -> Decimal:
         elements = []
         for x, t_c in zip(z, t, strict=True):
-            p = 1 / (1 + (-x).exp())
+            p = 1 / (1 + _exp(-x))
             p_m = max(p - Decimal(margin), Decimal(0))
             if t_c:
                 elements.append(-t_c * _power(1 - p, gamma_pos) * p.ln())
@@ -320,7 +327,7 @@ def sigmoid_quality_loss(beta: float = 2.0) -> RowLoss:
     def loss(z: Vector, t: Vector) -> Decimal:
         elements = []
         for x, t_c in zip(z, t, strict=True):
-            p = 1 / (1 + (-x).exp())
+            p = 1 / (1 + _exp(-x))
             likelihood = (1 - t_c) * (1 - p).ln() + t_c * p.ln()
             elements.append(-_power(abs(t_c - p), beta) * likelihood)
         return _total(elements)
@@ -334,7 +341,7 @@ def sigmoid_rank_loss(weights: Sequence[float] | None = None) -> RowLoss:
     def loss(z: Vector, t: Vector) -> Decimal:
         elements = []
         for w, x, passed in zip(_per_class(weights or 1.0, len(z)), z, t, strict=True):
-            above = x.exp() / (1 + x.exp())
+            above = _exp(x) / (1 + _exp(x))
             elements.append(-w * (above if passed else 1 - above).ln())
         return _total(elements)
 

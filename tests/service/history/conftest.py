@@ -3,7 +3,9 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -14,7 +16,12 @@ TEMPLATE = "history_template"
 BACKENDS = ("sqlite", "postgresql")
 _numbers = itertools.count()
 
-Address = Callable[[], str]
+
+class MakeUrl(Protocol):
+    def __call__(self, *, tables: bool = True) -> str: ...
+
+
+MakeDatabase = Callable[[], Database]
 
 
 @pytest.fixture(scope="session")
@@ -36,29 +43,50 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(params=BACKENDS)
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a database without tables."""
-    if request.param == "sqlite":
-        yield sqlite_url(tmp_path)
-    else:
-        yield from _created(request.getfixturevalue("postgres"), template="template0")
+def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeUrl]:
+    """Makes databases with empty tables, or without any, and returns their addresses."""
+    with ExitStack() as made:
 
+        def make(*, tables: bool = True) -> str:
+            if request.param == "sqlite":
+                folder = tmp_path / f"history-{next(_numbers)}"
+                folder.mkdir()
+                return _migrated(sqlite_url(folder)) if tables else sqlite_url(folder)
+            server: Postgres = request.getfixturevalue("postgres")
+            return made.enter_context(created(server, TEMPLATE if tables else "template0"))
 
-@pytest.fixture(params=BACKENDS)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a database with empty tables."""
-    if request.param == "postgresql":
-        yield from _created(request.getfixturevalue("postgres"), template=TEMPLATE)
-    else:
-        yield _migrated(sqlite_url(tmp_path))
+        yield make
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+def empty_url(make_url: MakeUrl) -> str:
+    """The address of a database without tables."""
+    return make_url(tables=False)
+
+
+@pytest.fixture
+def database_url(make_url: MakeUrl) -> str:
+    """The address of a database with empty tables."""
+    return make_url()
+
+
+@pytest.fixture
+def make_database(make_url: MakeUrl) -> Iterator[MakeDatabase]:
+    """Makes databases with empty tables."""
+    with ExitStack() as made:
+
+        def make() -> Database:
+            database = Database(make_url())
+            made.callback(database.close)
+            return database
+
+        yield make
+
+
+@pytest.fixture
+def database(make_database: MakeDatabase) -> Database:
     """A database with empty tables."""
-    database = Database(database_url)
-    yield database
-    database.close()
+    return make_database()
 
 
 def _migrated(url: str) -> str:
@@ -68,7 +96,9 @@ def _migrated(url: str) -> str:
     return url
 
 
-def _created(server: Postgres, *, template: str) -> Iterator[str]:
+@contextmanager
+def created(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
+    """Return the address of a database that goes with the block."""
     name = f"history_{next(_numbers)}"
     server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield server.url(name)

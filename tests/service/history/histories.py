@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,19 @@ class Rows:
 
     @property
     def hit(self) -> NDArray[np.bool_]:
-        return self.label == self.prediction
+        return np.asarray(self.label == self.prediction)
+
+    def take(self, index: NDArray[Any]) -> "Rows":
+        """Return the rows at these places, or where this is true."""
+        return replace(
+            self,
+            loss=self.loss[index],
+            weight=self.weight[index],
+            label=self.label[index],
+            prediction=self.prediction[index],
+            confidence=self.confidence[index],
+            norm=self.norm[index],
+        )
 
 
 @dataclass(frozen=True)

@@ -179,3 +179,16 @@ def test_a_small_reference_is_not_taken_for_certain() -> None:
     assert below is not None
     assert below.value < 1
     assert math.isclose(large.spread, 1, rel_tol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["threshold", "cusum"])
+@pytest.mark.parametrize("name", DRAWS)
+def test_what_stays_wrong_goes_on_firing(kind: str, name: str) -> None:
+    random = np.random.default_rng(9)
+    firing = []
+    for _ in range(8):
+        rows = DRAWS[name](random, (150, 100))
+        rows += 0.2 * float(rows.std())
+        found = [each.firing for each in findings(buckets(rows), watch(kind))]
+        firing.append(np.mean(found[found.index(True) :]))
+    assert np.mean(firing) > 0.9

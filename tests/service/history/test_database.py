@@ -41,8 +41,8 @@ def test_a_difference_would_be_found(database: Database) -> None:
 
 def test_processes_that_start_at_once_make_the_tables_once(empty_url: str) -> None:
     command = [sys.executable, "-c", MIGRATE, empty_url]
-    starting = [subprocess.Popen(command, cwd=ROOT) for _ in range(6)]
-    assert [process.wait(timeout=60) for process in starting] == [0] * 6
+    starting = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in starting] == [0] * 4
     database = Database(empty_url)
     database.migrate()  # nothing is left to do
     assert names(database) == []
@@ -84,8 +84,12 @@ def test_readers_see_the_database_as_it_was_and_change_nothing(database: Databas
 
 
 def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(DBAPIError), database.reading() as reader:
-        reader.execute(delete(project))
+    def write() -> None:
+        with database.reading() as reader:
+            reader.execute(delete(project))
+
+    with pytest.raises(DBAPIError, match=r"read-?only"):
+        write()
 
 
 def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_every_level_is_the_merged_sums_of_its_batches(database: Database) -> No
             for each in sorted(batches, key=lambda each: (each.time, each.batch_id))
             if row["start"] <= each.time < row["start"] + row["length"]
         ]
-        merged, found = merge(members), from_columns(row)
+        merged, found = merge(members), from_columns(dict(row))
         for name in SCALARS:
             assert getattr(found, name) == pytest.approx(getattr(merged, name), rel=1e-12)
         assert found.histogram.tobytes() == merged.histogram.tobytes()
@@ -189,8 +189,8 @@ def test_a_view_holds_what_its_revision_says_while_others_write(database: Databa
     while writer.is_alive():
         with view(database, "p") as seen:
             day = tables.rollup.c
-            total = select(day.rows).where(day.length == times.DAY)
-            found.append((seen.revision, sum(seen.connection.execute(total).scalars())))
+            days = select(day.rows).where(day.length == times.DAY)
+            found.append((seen.revision, sum(seen.connection.execute(days).scalars())))
     writer.join()
     assert found
     for revision, total in found:

@@ -1,0 +1,236 @@
+"""The one thread that writes: whatever waits goes into one transaction, then all are answered.
+
+A commit waits for the disk. While it does, others arrive and wait; they share the next one. So many
+at once cost little more than one, and nobody is answered before what it wrote is durable.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.errors import HistoryUnavailable
+from service.history.changes import Changes
+from service.history.database import Database
+from service.history.outages import RETRY_AFTER_S
+
+T = TypeVar("T")
+Work = Callable[[Changes], T]
+Logger = structlog.typing.FilteringBoundLogger
+
+TOGETHER: Final = 256  # requests in one transaction, at most
+TOGETHER_BYTES: Final = 1 << 26
+STOPPING: Final = "the service is stopping, nothing more is recorded: try again, or elsewhere"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Work that waits."""
+
+    work: Work[Any]
+    size_bytes: int
+    future: "Future[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error of one job. What it had written is undone."""
+
+    error: Exception
+
+
+class Writer:
+    """Runs work in transactions, in the order in which it came.
+
+    Args:
+        database: to write to.
+        queue: how much work may wait.
+        queue_bytes: how many bytes it may hold. One that holds more alone is taken nevertheless.
+        log: told when the database stops and starts to answer.
+    """
+
+    def __init__(self, database: Database, *, queue: int, queue_bytes: int, log: Logger) -> None:
+        self._database = database
+        self._queue = queue
+        self._queue_bytes = queue_bytes
+        self._log = log
+        self._waiting: deque[Job] = deque()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._stopping = True
+        self._migrated = False
+        self._answers = True
+        self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How much work waits."""
+        return len(self._waiting)
+
+    @property
+    def opened(self) -> bool:
+        """Whether the tables have been made, or found, since the start."""
+        return self._migrated
+
+    def start(self) -> None:
+        """Make the tables, and begin to write.
+
+        Where the database does not answer yet, the tables are made once it does.
+
+        Raises:
+            Exception: whatever no later attempt would mend.
+        """
+        try:
+            self._migrate()
+        except HistoryUnavailable as error:
+            self._note_outage(error)
+        self._stopping = False
+        # A daemon: a process that is told to end at once does not wait for a database.
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more; return once all that waits is durable, or refused."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def submit(self, work: Work[T], *, size_bytes: int = 0) -> "Future[T]":
+        """Hand over work, from any thread; the result is there when it is durable.
+
+        Raises:
+            HistoryUnavailable: too much waits, or nothing is taken any more.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_room(size_bytes)
+            self._waiting.append(Job(work, size_bytes, future))
+            self._waiting_bytes += size_bytes
+            self._changed.notify_all()
+        return future
+
+    async def write(self, work: Work[T], *, deadline_s: float, size_bytes: int = 0) -> T:
+        """Return what the work returns, once it is durable.
+
+        Raises:
+            HistoryUnavailable: too much waits, nothing is taken any more, the database does not
+                answer, or not in time. In the last two cases it may be durable nevertheless.
+        """
+        waiting = asyncio.wrap_future(self.submit(work, size_bytes=size_bytes))
+        try:
+            return await asyncio.wait_for(waiting, deadline_s)
+        except TimeoutError:
+            raise HistoryUnavailable(
+                f"nothing could be recorded within {deadline_s:g} s: send it again; what was "
+                "recorded nevertheless is not counted twice",
+                retry_after_s=RETRY_AFTER_S,
+            ) from None
+
+    def _check_room(self, size_bytes: int) -> None:
+        if self._stopping:
+            raise HistoryUnavailable(STOPPING, retry_after_s=RETRY_AFTER_S)
+        full = len(self._waiting) >= self._queue
+        if full or (self._waiting and self._waiting_bytes + size_bytes > self._queue_bytes):
+            raise HistoryUnavailable(
+                f"{len(self._waiting)} requests wait to be recorded: try again in 1 s",
+                retry_after_s=1,
+            )
+
+    def _run(self) -> None:
+        while (group := self._next()) is not None:
+            if group or not self._migrated:
+                self._commit(group)
+
+    def _next(self) -> list[Job] | None:
+        """Wait for work; return all that fits into one transaction, ``None`` when it has ended."""
+        with self._changed:
+            while not self._waiting and not self._stopping and self._migrated:
+                self._changed.wait()
+            if not self._waiting and not self._stopping:
+                self._changed.wait(RETRY_AFTER_S)  # then the tables are tried again
+            if not self._waiting and self._stopping:
+                return None
+            return self._taken()
+
+    def _taken(self) -> list[Job]:
+        taken: list[Job] = []
+        size_bytes = 0
+        while self._waiting and len(taken) < TOGETHER and size_bytes < TOGETHER_BYTES:
+            job = self._waiting.popleft()
+            size_bytes += job.size_bytes
+            if job.future.set_running_or_notify_cancel():
+                taken.append(job)
+        self._waiting_bytes -= size_bytes
+        return taken
+
+    def _migrate(self) -> None:
+        self._database.migrate()
+        self._migrated = True
+
+    def _commit(self, group: list[Job]) -> None:
+        error = self._attempted(group)
+        if error is None:
+            return
+        if len(group) == 1 or isinstance(error, HistoryUnavailable):
+            for job in group:
+                job.future.set_exception(error)
+            return
+        # An error of the database's own: what is left of the transaction is anybody's guess, so
+        # each goes into one of its own.
+        for job in group:
+            self._commit([job])
+
+    def _attempted(self, group: list[Job]) -> Exception | None:
+        try:
+            outcomes = self._outcomes(group)
+        except HistoryUnavailable as error:
+            self._note_outage(error)
+            return error
+        except Exception as error:  # noqa: BLE001  (whoever waits raises it)
+            return error
+        self._note_answer()
+        for job, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                job.future.set_exception(outcome.error)
+            else:
+                job.future.set_result(outcome)
+        return None
+
+    def _outcomes(self, group: list[Job]) -> list[object]:
+        if not self._migrated:
+            self._migrate()
+        with self._database.writing() as connection:
+            changes = Changes(connection)
+            outcomes = [_attempt(changes, job) for job in group]
+            changes.finish()
+        changes.committed()
+        return outcomes
+
+    def _note_answer(self) -> None:
+        if not self._answers:
+            self._log.info("history available")
+            self._answers = True
+
+    def _note_outage(self, error: HistoryUnavailable) -> None:
+        if self._answers:
+            reason = getattr(error.__cause__, "orig", error.__cause__)
+            self._log.error("history unavailable", reason=str(reason))
+            self._answers = False
+
+
+def _attempt(changes: Changes, job: Job) -> object:
+    try:
+        with changes.savepoint() as part:
+            return job.work(part)
+    except SQLAlchemyError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whoever waits raises it)
+        return Failure(error)

@@ -1,0 +1,66 @@
+"""Recorders that are started and stopped again."""
+
+import threading
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+
+from service.history.changes import Changes
+from service.history.database import Database
+from service.history.recorder import Recorder, RecorderLimits
+from service.history.times import HOUR
+from service.history.writer import Logger
+from tests.service.history.samples import NOON
+
+Lines = list[MutableMapping[str, Any]]
+LIMITS = RecorderLimits(pending_bytes=1000)
+
+
+def logger(lines: Lines) -> Logger:
+    """Return a logger that keeps what it is told."""
+
+    def keep(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        lines.append(line)
+        raise structlog.DropEvent
+
+    level = structlog.processors.add_log_level
+    bound: Logger = structlog.wrap_logger(
+        None, processors=[level, keep], wrapper_class=structlog.make_filtering_bound_logger(0)
+    )
+    return bound
+
+
+@asynccontextmanager
+async def recording(
+    database: Database,
+    limits: RecorderLimits = LIMITS,
+    *,
+    now: int = NOON + HOUR,
+    lines: Lines | None = None,
+) -> AsyncIterator[Recorder]:
+    """Run a recorder whose clock stands still."""
+    log = logger([] if lines is None else lines)
+    recorder = Recorder(database, limits, log=log, clock=lambda: now)
+    await recorder.start()
+    yield recorder
+    await recorder.stop()
+
+
+@contextmanager
+def blocked(recorder: Recorder) -> Iterator[None]:
+    """Keep the writer busy: what is handed over in the block waits for its end."""
+    begun, end = threading.Event(), threading.Event()
+
+    def wait(_: Changes) -> None:
+        begun.set()
+        end.wait(timeout=30)
+
+    done = recorder._writer.submit(wait)
+    begun.wait(timeout=30)
+    try:
+        yield
+    finally:
+        end.set()
+        done.result(timeout=30)

@@ -1,0 +1,341 @@
+"""Recording: once, in any order, all or nothing."""
+
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from service.errors import (
+    BatchConflict,
+    HistoryUnavailable,
+    InvalidDocument,
+    SchemaMismatch,
+    ServiceError,
+    SumsOverflow,
+    TooLarge,
+    TooOld,
+    UnknownSchema,
+)
+from service.history.changes import Changes
+from service.history.database import Database
+from service.history.entries import Entry, Outcome
+from service.history.recorder import Recorder, RecorderLimits
+from service.history.sums import CLASS, from_columns
+from service.history.tables import dirty, label_schema, project
+from service.history.times import DAY, MINUTE, floor
+from service.history.track import SchemaRef
+from tests.service.history.conftest import MakeDatabase
+from tests.service.history.samples import (
+    CLASSES,
+    NOON,
+    batches,
+    contents,
+    entry,
+    sums,
+    waiting,
+)
+from tests.service.history.starting import blocked, recording
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def recorder(database: Database) -> AsyncIterator[Recorder]:
+    async with recording(database) as started:
+        yield started
+
+
+def answers(futures: list["Future[list[Outcome]]"]) -> list[str]:
+    return sorted(outcome.status for future in futures for outcome in future.result(timeout=30))
+
+
+async def test_a_batch_is_stored_as_it_is(recorder: Recorder, database: Database) -> None:
+    (outcome,) = await recorder.record([entry(1)])
+    assert outcome == Outcome("created", outcome.series, 1, pending=False)
+    (row,) = batches(database)
+    stored, given = from_columns(row), sums(1)
+    assert stored.columns() == given.columns()
+    assert (row["series_id"], row["revision"], row["pending"]) == (outcome.series, 1, False)
+    assert (row["batch_id"], row["digest"]) == ("batch-1", entry(1).digest)
+    assert row["event_time"] == entry(1).event_time
+
+
+async def test_a_batch_that_is_sent_again_is_there_already(
+    recorder: Recorder, database: Database
+) -> None:
+    (first,) = await recorder.record([entry(1)])
+    before = contents(database)
+    (again,) = await recorder.record([entry(1)])
+    assert again == replace(first, status="replayed")
+    assert contents(database) == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        entry(1, body=b"other"),
+        entry(1, tags={"site": "north"}),
+        entry(1, label_schema=SchemaRef("animals", (*CLASSES, "yak"))),
+        entry(1, label_schema=SchemaRef("beasts", CLASSES)),
+        entry(1, label_schema=SchemaRef("beasts", None)),
+    ],
+)
+async def test_another_batch_of_that_name_changes_nothing(
+    recorder: Recorder, database: Database, other: Entry
+) -> None:
+    await recorder.record([entry(1), entry(3)])
+    before = contents(database)
+    with pytest.raises(BatchConflict, match="give this one another batch_id"):
+        await recorder.record([entry(2), other])
+    assert contents(database) == before
+
+
+@pytest.mark.parametrize(
+    ("refused", "error"),
+    [
+        (entry(1, label_schema=SchemaRef("unheard", None)), UnknownSchema),
+        (entry(1, label_schema=SchemaRef("two", ("a", "b"))), SchemaMismatch),
+        (entry(1, sums=replace(sums(1), loss_square_sum=np.inf)), SumsOverflow),
+        (entry(1, sums=replace(sums(1), loss_max=np.nan)), SumsOverflow),
+        (entry(1, sums=replace(sums(1), hardest=[{"loss": np.inf}])), SumsOverflow),
+        (entry(1, event_time=NOON - 401 * DAY), TooOld),
+        (entry(1, batch_id="a\0b"), InvalidDocument),
+        (entry(1, tags={"a": "\0"}), InvalidDocument),
+        (entry(1, label_schema=SchemaRef("nul", ("a", "b", "\0"))), InvalidDocument),
+        (entry(1, kept=waiting(b"x" * 1001)), TooLarge),
+    ],
+)
+async def test_what_cannot_be_stored_changes_nothing(
+    recorder: Recorder, database: Database, refused: Entry, error: type[ServiceError]
+) -> None:
+    await recorder.record([entry(0)])
+    before = contents(database)
+    with pytest.raises(error):
+        await recorder.record([entry(2), refused])
+    assert contents(database) == before
+
+
+async def test_a_number_in_an_array_that_is_not_finite_is_not_stored(recorder: Recorder) -> None:
+    classes = np.zeros(1, CLASS)
+    classes["loss_weight_sum"] = np.nan
+    with pytest.raises(SumsOverflow, match="exceeds float64"):
+        await recorder.record([entry(1, sums=replace(sums(1), classes=classes))])
+
+
+async def test_one_request_is_one_transaction(recorder: Recorder, database: Database) -> None:
+    several = [entry(1, variant=variant) for variant in ("sparse", "focal", "poly")]
+    outcomes = await recorder.record(several)
+    assert len({outcome.series for outcome in outcomes}) == 3
+    assert [outcome.status for outcome in outcomes] == ["created"] * 3
+    with database.reading() as connection:
+        assert connection.execute(select(project.c.name, project.c.revision)).one() == ("zoo", 1)
+
+
+async def test_the_same_batch_twice_in_a_request_is_stored_once(recorder: Recorder) -> None:
+    one, other = await recorder.record([entry(1), entry(1)])
+    assert (one.status, other.status) == ("created", "replayed")
+
+
+async def test_a_conflict_does_not_undo_what_shares_its_transaction(
+    recorder: Recorder, database: Database
+) -> None:
+    await recorder.record([entry(0)])
+    with blocked(recorder):
+        futures = [recorder.submit([entry(n)]) for n in (1, 2)]
+        conflict = recorder.submit([entry(3), entry(0, body=b"other")])
+        futures.append(recorder.submit([entry(4)]))
+    assert answers(futures) == ["created"] * 3
+    assert isinstance(conflict.exception(timeout=30), BatchConflict)
+    assert [row["batch_id"] for row in batches(database)] == [f"batch-{n}" for n in (0, 1, 2, 4)]
+    with database.reading() as connection:
+        # One for the first, one for the block, one for all that waited.
+        assert connection.scalar(select(project.c.revision)) == 2
+
+
+async def test_a_database_error_does_not_undo_what_shares_its_transaction(
+    recorder: Recorder, database: Database
+) -> None:
+    def fail(changes: Changes) -> None:
+        changes.connection.exec_driver_sql("SELECT nothing FROM nowhere")
+
+    with blocked(recorder):
+        before = recorder.submit([entry(1)])
+        failed = recorder._writer.submit(fail)
+        after = recorder.submit([entry(2)])
+    assert answers([before, after]) == ["created"] * 2
+    assert "nowhere" in str(failed.exception(timeout=30))
+    assert len(batches(database)) == 2
+
+
+async def test_eight_threads_with_one_batch_store_it_once(
+    recorder: Recorder, database: Database
+) -> None:
+    start = threading.Barrier(8)
+    futures: list[Future[list[Outcome]]] = []
+
+    def send() -> None:
+        start.wait()
+        futures.extend(recorder.submit([entry(number)]) for number in range(20))
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers(futures) == ["created"] * 20 + ["replayed"] * 140
+    assert len(batches(database)) == 20
+
+
+async def test_the_order_of_events_does_not_matter(
+    make_database: MakeDatabase,
+) -> None:
+    entries = [
+        entry(number, model_version=str(number % 2), tags={"site": str(number % 3)})
+        for number in range(24)
+    ]
+    orders = [entries, entries[::-1], entries[::2] + entries[1::2]]
+    found = []
+    for order in orders:
+        database = make_database()
+        async with recording(database) as recorder:
+            for at in range(0, len(order), 5):
+                await recorder.record(order[at : at + 5])
+        rows = batches(database)
+        for row in rows:
+            for name in ("id", "series_id", "received"):
+                del row[name]
+        found.append(rows)
+    assert found[0] == found[1] == found[2]
+
+
+async def test_minutes_become_dirty_and_the_project_newer(
+    recorder: Recorder, database: Database
+) -> None:
+    outcome, *_ = await recorder.record(
+        [entry(1), entry(2), entry(3, event_time=NOON + 3 * MINUTE)]
+    )
+    with database.reading() as connection:
+        marked = [tuple(row) for row in connection.execute(select(dirty).order_by(dirty.c.start))]
+    assert marked == [
+        (outcome.series, floor(NOON, MINUTE)),
+        (outcome.series, floor(NOON, MINUTE) + 3 * MINUTE),
+    ]
+    await recorder.record([entry(1)])
+    await recorder.record([entry(4)])
+    await recorder.record([entry(5, project="farm")])
+    with database.reading() as connection:
+        wanted = select(project.c.name, project.c.revision)
+        assert {row.name: row.revision for row in connection.execute(wanted)} == {
+            "zoo": 2,
+            "farm": 1,
+        }
+
+
+async def test_a_schema_is_declared_once_and_used_by_name(recorder: Recorder) -> None:
+    (first,) = await recorder.record([entry(1)])
+    (named,) = await recorder.record([entry(2, label_schema=SchemaRef("animals", None))])
+    assert named.series == first.series
+    assert await recorder.classes_of("zoo", "animals") == CLASSES
+    for where, name in (("farm", "animals"), ("zoo", "beasts")):
+        with pytest.raises(UnknownSchema) as caught:
+            await recorder.classes_of(where, name)
+        assert caught.value.faults[0].pointer == "/track/label_schema"
+        assert name not in str(caught.value)
+
+
+async def test_other_classes_are_a_new_version_and_a_new_series(
+    recorder: Recorder, database: Database
+) -> None:
+    more = SchemaRef("animals", (*CLASSES, "yak"))
+    (first,) = await recorder.record([entry(1)])
+    (second,) = await recorder.record([entry(2, label_schema=more)])
+    (third,) = await recorder.record([entry(3, label_schema=SchemaRef("animals", None))])
+    (fourth,) = await recorder.record([entry(4)])  # the first version still stands
+    assert second.series != first.series
+    assert (third.series, fourth.series) == (second.series, first.series)
+    with database.reading() as connection:
+        wanted = select(label_schema.c.version).order_by(label_schema.c.id)
+        assert list(connection.execute(wanted).scalars()) == [1, 2]
+
+
+async def test_a_batch_by_schema_name_is_the_same_after_a_new_version(recorder: Recorder) -> None:
+    named = entry(2, label_schema=SchemaRef("animals", None))
+    await recorder.record([entry(1)])
+    (first,) = await recorder.record([named])
+    await recorder.record([entry(3, label_schema=SchemaRef("animals", (*CLASSES, "yak")))])
+    assert await recorder.record([named]) == [replace(first, status="replayed")]
+
+
+async def test_tags_of_any_length_tell_series_apart(recorder: Recorder) -> None:
+    letters = np.random.default_rng(7).integers(0x4E00, 0x9FFF, (2, 16, 256))  # compress badly
+    tags = [
+        {f"tag-{number}": "".join(map(chr, text)) for number, text in enumerate(texts)}
+        for texts in letters
+    ]
+    outcomes = await recorder.record([entry(n, tags=each) for n, each in enumerate([*tags, {}])])
+    assert len({outcome.series for outcome in outcomes}) == 3
+    shuffled = dict(reversed(tags[0].items()))
+    (again,) = await recorder.record([entry(9, tags=shuffled)])
+    assert again.series == outcomes[0].series
+
+
+async def test_what_is_older_than_is_kept_is_refused(database: Database) -> None:
+    limits = RecorderLimits(retention_days=3)
+    midnight = floor(NOON, DAY)
+    async with recording(database, limits) as recorder:
+        await recorder.record([entry(1, event_time=midnight - 3 * DAY)])
+        with pytest.raises(TooOld, match="is not kept") as caught:
+            await recorder.record([entry(2, event_time=midnight - 3 * DAY - 1)])
+        assert caught.value.faults[0].pointer == "/track/event_time"
+    async with recording(database, RecorderLimits(retention_days=0)) as recorder:
+        await recorder.record([entry(3, event_time=0)])
+
+
+async def test_nothing_is_taken_before_the_start_and_after_the_stop(database: Database) -> None:
+    async with recording(database) as recorder:
+        pass
+    with pytest.raises(HistoryUnavailable, match="stopping"):
+        await recorder.record([entry(1)])
+
+
+async def test_a_stop_writes_what_waits(database: Database) -> None:
+    async with recording(database) as recorder:
+        with blocked(recorder):
+            futures = [recorder.submit([entry(number)]) for number in range(600)]
+    assert all(future.done() for future in futures)
+    assert answers(futures) == ["created"] * 600
+    assert len(batches(database)) == 600
+
+
+async def test_the_queue_is_bounded(database: Database) -> None:
+    async with recording(database, RecorderLimits(queue=3)) as recorder:
+        with blocked(recorder):
+            futures = [recorder.submit([entry(number)]) for number in range(3)]
+            with pytest.raises(HistoryUnavailable, match="3 requests wait") as caught:
+                await recorder.record([entry(3)])
+            assert caught.value.retry_after_s == 1
+            assert recorder.waiting == 3
+        assert answers(futures) == ["created"] * 3
+        await recorder.record([entry(3)])
+
+
+async def test_what_waits_is_bounded_in_bytes(database: Database) -> None:
+    body = b"x" * 800
+    async with recording(database, RecorderLimits(queue_bytes=1000)) as recorder:
+        with blocked(recorder):
+            alone = recorder.submit([entry(0, kept=waiting(body))])
+            with pytest.raises(HistoryUnavailable, match="1 requests wait"):
+                recorder.submit([entry(1, kept=waiting(body))])
+        assert answers([alone]) == ["created"]
+
+
+async def test_an_answer_that_takes_too_long_is_not_waited_for(database: Database) -> None:
+    async with recording(database, RecorderLimits(deadline_s=0.05)) as recorder:
+        with blocked(recorder), pytest.raises(HistoryUnavailable, match=r"within 0\.05 s"):
+            await recorder.record([entry(1)])
+        assert recorder.submit([entry(2)]).result(timeout=30)
+    assert [row["batch_id"] for row in batches(database)] == ["batch-2"]  # the first was given up
