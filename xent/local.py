@@ -77,7 +77,10 @@ class Local(Losses[Answer]):
         evaluation, names, back = self._evaluated(specs, (logits, labels), options, compare=True)
         with _said_as_by_the_service(self._core):
             results, compared = evaluation.result(), evaluation.comparison()
-        document = _answers().comparison(results, compared, **names)
+        said = _answers()
+        parts = [{"name": each.name, **said.answer(each, **names)} for each in results]
+        classes = names["class_names"]
+        document = said.comparison(parts, results, compared, class_names=classes)
         return comparison_of(_document(document), back)
 
     def _loss(
