@@ -164,7 +164,8 @@ def test_every_command_exists(command: str) -> None:
     elif program == "python":
         assert (ROOT / words[1].replace(".", "/") / "__main__.py").exists()
     elif program == "xent":
-        assert words[0] in {each.name or each.callback.__name__ for each in app.registered_commands}
+        known = [getattr(each.callback, "__name__", "") for each in app.registered_commands]
+        assert words[0] in known
     else:
         assert command.startswith("docker compose ")
         services = set(re.findall(r"^  ([a-z-]+):$", COMPOSE, re.MULTILINE))
