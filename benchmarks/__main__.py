@@ -14,14 +14,15 @@ from typing import Final
 
 import service.environment  # noqa: F401  (first: it must precede PyTorch)  # isort: split
 from benchmarks import (
+    client,
     compiled,
     core,
     cuda,
     growth,
     history,
     json_body,
-    kserve,
     kills,
+    kserve,
     memory,
     paint,
     report,
@@ -72,6 +73,7 @@ IDEAS: Final[dict[str, Callable[..., Table | tuple[Table, ...]]]] = {
     "paint": paint.run,
     "growth-http": growth.http,
     "history": history.run,
+    "client": client.run,
     "memory": memory.run,
     "cuda": cuda.run,
 }

@@ -2,12 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -16,22 +15,14 @@ from service import openapi
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
-from service.history.alerts import Alerts
-from service.history.database import Database, sqlite_url
-from service.history.recorder import Recorder, RecorderLimits
-from service.history.rollups import Refresher
-from service.history.sweeper import Sweeper
-from service.history.watcher import Watcher
-from service.history.webhooks import Webhooks
 from service.kernels import Kernels
 from service.keys import Keys
 from service.labelling import Labelling
-from service.lookup import Lookup
 from service.metrics import Metrics
-from service.notes import Notes
 from service.problems import problem_response
 from service.questions import CompareQuestion, LossQuestion, Question
 from service.relabelling import Relabelling
+from service.remembering import Remembering
 from service.routes import (
     alerts,
     compare,
@@ -50,16 +41,12 @@ from service.schema.document import Document
 from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
-from service.telemetry import Logger, Telemetry, make_logger, notes_of
+from service.telemetry import Telemetry, make_logger, notes_of
 from service.terms import terms_of
-from service.tracking import Tracking
 from service.version import VERSION
 from service.warmup import warm_up
-from service.watch import Watch
 from service.wire.kserve.regions import Regions
 from xentcore import VARIANTS, XentError, resolve_device
-
-REFRESH_S: Final = 2.0  # rollups are brought up to date this often, whether or not somebody asks
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -83,25 +70,16 @@ def create_app(settings: Settings) -> FastAPI:
     )
     counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
-    database = Database(_database_url(settings))
-    recorder = Recorder(database, _recorder_limits(settings), log=log)
-    sweeper = Sweeper(database, recorder, days=settings.retention_days, log=log)
-    counted.watch_recorder(lambda: recorder.waiting)
-    tracking = Tracking(recorder, metrics=counted, pending_s=3600 * settings.pending_hours)
+    remembering = Remembering(settings, keys, counted, log)
     exchange = Exchange(
         settings,
         engine=engine,
         kernels=kernels,
         keys=keys,
         metrics=counted,
-        tracking=tracking,
+        tracking=remembering.tracking,
         device=device,
     )
-
-    lookup = Lookup(database, keys)
-    notes = Notes(database, lookup, keys, body_deadline_s=settings.body_deadline_s)
-    watched, background = _background(settings, database, counted, log)
-    watch = Watch(watched, lookup, keys, body_deadline_s=settings.body_deadline_s)
 
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
@@ -120,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         engine=engine,
         keys=keys,
         metrics=counted,
-        recorder=recorder,
+        recorder=remembering.recorder,
         relabelling=Relabelling(
             {each.path: each for each in questions},
             partial(terms_of, settings),
@@ -133,10 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await kernels.take()
-        await asyncio.gather(engine.start(), recorder.start())
-        sweeper.start()
-        for worker in background:
-            worker.start()
+        await asyncio.gather(engine.start(), remembering.start())
         kernels.begin_building()
         # What is there now stays: a collection that looked through all of PyTorch's modules again
         # would stop an evaluation for a tenth of a second.
@@ -145,18 +120,14 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await kernels.stop()
         engine.stop()
-        for worker in background:
-            await to_thread.run_sync(worker.stop)
-        await sweeper.stop()
-        await recorder.stop()
-        database.close()
+        await remembering.stop()
 
     app = FastAPI(title="Xent", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
     app.state.kernels = kernels
     app.state.metrics = counted
-    app.state.database = database
-    app.state.tracking = tracking
+    app.state.database = remembering.database
+    app.state.tracking = remembering.tracking
     app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):
@@ -170,9 +141,9 @@ def create_app(settings: Settings) -> FastAPI:
         models.router(served),
         inference.router(served, exchange),
         regions.router(served, keys, deadline_s=settings.body_deadline_s),
-        alerts.router(watch),
-        history.router(lookup, notes),
-        health.router(engine, kernels, recorder),
+        alerts.router(remembering.watch),
+        history.router(remembering.lookup, remembering.notes),
+        health.router(engine, kernels, remembering.recorder),
         metrics.router(counted, keys),
         docs.router(),
         dashboard.router(),
@@ -192,46 +163,6 @@ def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
-
-
-def _background(
-    settings: Settings, database: Database, counted: Metrics, log: Logger
-) -> tuple[Alerts, tuple[Watcher, Webhooks, Refresher]]:
-    """Return the alerts, and the threads that look after the history."""
-
-    def failed(what: str) -> Callable[[Exception], None]:
-        return lambda error: log.warning(what, error=type(error).__name__)
-
-    refresher = Refresher(database, interval_s=REFRESH_S, report=failed("rollups_not_rebuilt"))
-    webhooks = Webhooks(
-        database,
-        settings.webhook_hosts,
-        deadline_s=settings.webhook_deadline_s,
-        count=counted.count_delivery,
-        report=failed("webhooks_not_sent"),
-    )
-    watched = Alerts(database, settings.webhook_hosts, wake=webhooks.wake)
-    counted.show_alerts(watched.states)
-    interval_s = settings.alert_interval_s
-    report = failed("alerts_not_looked_at")
-    watcher = Watcher(database, watched, interval_s=interval_s, report=report)
-    return watched, (watcher, webhooks, refresher)
-
-
-def _database_url(settings: Settings) -> str:
-    if settings.database_url is None:
-        return sqlite_url(settings.data_dir)
-    return settings.database_url.get_secret_value()
-
-
-def _recorder_limits(settings: Settings) -> RecorderLimits:
-    return RecorderLimits(
-        queue=settings.history_queue,
-        queue_bytes=settings.history_queue_bytes,
-        deadline_s=settings.history_deadline_s,
-        pending_bytes=settings.pending_bytes,
-        retention_days=settings.retention_days,
-    )
 
 
 async def _problem(request: Request, error: Exception) -> Response:
