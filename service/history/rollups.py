@@ -36,15 +36,22 @@ Bucket = tuple[int, int]  # series, start
 Found = tuple[Bucket, Sequence[Any]]  # a stored row, and the bucket that it goes to
 
 
-def refresh(connection: Connection, *, project_id: int | None = None, most: int = MINUTES) -> bool:
+def refresh(
+    connection: Connection,
+    *,
+    project_id: int | None = None,
+    before: int | None = None,
+    most: int = MINUTES,
+) -> bool:
     """Rebuild some of what is not what its batches say; return whether more may be left.
 
     Args:
         connection: of a transaction that writes, so that no batch comes in between.
         project_id: rebuild this project's only.
+        before: rebuild only minutes that begin before it.
         most: minutes that are rebuilt.
     """
-    minutes = _dirty(connection, project_id, most)
+    minutes = _dirty(connection, project_id, most, before=before)
     if not minutes:
         return False
     _rebuild(connection, times.MINUTE, minutes, _of_batches(connection, minutes))
@@ -122,7 +129,7 @@ def project_of(connection: Connection, project: str) -> Any:  # noqa: ANN401
 
 
 class Refresher:
-    """Rebuilds in the background, so that who asks seldom has to wait for it.
+    """Rebuilds minutes that are over in the background: who asks seldom has to wait for it.
 
     Args:
         database: where the rollups are.
@@ -156,19 +163,26 @@ class Refresher:
                 self._report(error)
 
     def _turn(self) -> None:
+        # A minute that is not over may get batches by the hundred, and each turn would add up all
+        # of them again: that is left to who asks for it.
+        before = times.now() - times.MINUTE
         with self._database.reading() as connection:
-            more = bool(_dirty(connection, None, 1))
+            more = bool(_dirty(connection, None, 1, before=before))
         while more and not self._stopped.is_set():
             with self._database.writing() as connection:
-                more = refresh(connection)
+                more = refresh(connection, before=before)
 
 
-def _dirty(connection: Connection, project_id: int | None, most: int) -> list[Bucket]:
+def _dirty(
+    connection: Connection, project_id: int | None, most: int, *, before: int | None = None
+) -> list[Bucket]:
     dirty, series = tables.dirty, tables.series
     query = select(dirty.c.series_id, dirty.c.start)
     if project_id is not None:
         query = query.join(series, series.c.id == dirty.c.series_id)
         query = query.where(series.c.project_id == project_id)
+    if before is not None:
+        query = query.where(dirty.c.start < before)
     query = query.order_by(dirty.c.series_id, dirty.c.start).limit(most)
     return [(each, start) for each, start in connection.execute(query)]
 

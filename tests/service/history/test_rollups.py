@@ -1,12 +1,13 @@
 """Rollups: the same history, the same bytes, in whatever order it came."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, event, select, update
+from sqlalchemy import delete, event, insert, select, update
 
 from service.errors import UnknownProject
 from service.history import rollups, tables, times
@@ -247,6 +248,22 @@ def test_the_background_rebuilds_and_outlives_what_the_database_refuses(
     until(lambda: dirty(database) == 0)
     refresher.stop()
     assert stored(database)
+
+
+def test_the_background_leaves_the_minute_that_runs(database: Database) -> None:
+    insert_batches(database, history(minutes=3, rows=5))
+    (series_id,) = {row[0] for row in stored(database)} or {1}
+    running = {"series_id": series_id, "start": times.floor(times.now(), times.MINUTE)}
+    with database.writing() as connection:
+        connection.execute(insert(tables.dirty), running)
+    refresher = Refresher(database, interval_s=0.01, report=lambda _: None)
+    refresher.start()
+    until(lambda: dirty(database) == 1)
+    time.sleep(0.1)
+    refresher.stop()
+    assert dirty(database) == 1
+    refresh_all(database)
+    assert dirty(database) == 0
 
 
 def test_rebuilding_searches_indexes(tmp_path: Path) -> None:
