@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from service import openapi
+from service.dashboard.parts import Parts
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
@@ -97,7 +98,6 @@ def create_app(settings: Settings) -> FastAPI:
     lookup = Lookup(database, keys)
     notes = Notes(database, lookup, keys, body_deadline_s=settings.body_deadline_s)
     watched, background = _background(settings, database, counted, log)
-    watch = Watch(watched, lookup, keys, body_deadline_s=settings.body_deadline_s)
 
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
@@ -155,12 +155,12 @@ def create_app(settings: Settings) -> FastAPI:
         compare.router(exchange, comparing),
         labels.router(labelling),
         variants.router(VARIANTS, of_settings),
-        alerts.router(watch),
+        alerts.router(Watch(watched, lookup, keys, body_deadline_s=settings.body_deadline_s)),
         history.router(lookup, notes),
         health.router(engine, kernels, recorder),
         metrics.router(counted, keys),
         docs.router(),
-        dashboard.router(),
+        dashboard.router(Parts(database, watched), lookup, keys),
     ):
         app.include_router(router)
 
