@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from service import openapi
+from service.dashboard.parts import Parts
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
@@ -146,7 +147,7 @@ def create_app(settings: Settings) -> FastAPI:
         health.router(engine, kernels, remembering.recorder),
         metrics.router(counted, keys),
         docs.router(),
-        dashboard.router(),
+        dashboard.router(Parts(remembering.database, remembering.alerts), remembering.lookup, keys),
     ):
         app.include_router(router)
 

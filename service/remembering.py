@@ -39,6 +39,7 @@ class Remembering:
         tracking: from an evaluation to the recorder.
         lookup: what answers questions.
         notes: what people say about moments.
+        alerts: the rules.
         watch: the alerts, as they are asked for.
     """
 
@@ -56,7 +57,7 @@ class Remembering:
             count=metrics.count_delivery,
             report=_failed(log, "webhooks_not_sent"),
         )
-        alerts = Alerts(database, settings.webhook_hosts, wake=webhooks.wake)
+        self.alerts = alerts = Alerts(database, settings.webhook_hosts, wake=webhooks.wake)
         self.watch = Watch(alerts, self.lookup, keys, body_deadline_s=body_deadline_s)
         metrics.watch_recorder(lambda: recorder.waiting)
         metrics.show_alerts(alerts.states)

@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 from markupsafe import Markup
 
-from service.dashboard.scale import Linear
+from service.dashboard.scale import Linear, decimals_of
 from service.dashboard.svg import fitted, line, picture, tag, text, text_width
-from service.dashboard.wording import count, number, signed
+from service.dashboard.wording import MINUS, count, number, signed
 
 Verdict = Literal["worse", "better", "no_difference", "insufficient", "not_comparable"]
 
@@ -69,9 +69,11 @@ def _scale(effects: Sequence[Effect], start: float, end: float) -> Linear:
 def _frame(x: Linear, bottom: float) -> list[Markup]:
     parts: list[Markup] = []
     most = max(2, int((x.end - x.start) / 80))
-    for tick in x.ticks(most):
+    ticks = x.ticks(most)
+    decimals = decimals_of(ticks)
+    for tick in ticks:
         parts.append(line(x(tick), TOP - 6, x(tick), bottom, "grid"))
-        words = "0" if tick == 0 else signed(tick, 2)
+        words = f"{tick:+.{decimals}f}".replace("-", MINUS) if tick else "0"
         parts.append(text(x(tick), bottom + 16, words, "tick", "middle"))
     parts.append(line(x(0), TOP - 6, x(0), bottom, "zero"))
     parts.append(

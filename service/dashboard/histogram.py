@@ -11,11 +11,12 @@ from service.dashboard.scale import Linear, Logarithmic
 from service.dashboard.svg import line, picture, tag, text
 from service.dashboard.wording import count, number, percent
 
-HEIGHT: Final = 230
-TOP, RIGHT, BOTTOM, LEFT = 26, 12, 40, 52
+HEIGHT: Final = 246
+TOP, RIGHT, BOTTOM, LEFT = 40, 12, 40, 52
 DECADES: Final = 6  # below the largest loss; what is smaller is in the first bar
 BAR_PX: Final = 16
-GAP_PX: Final = 90  # between labels of quantiles
+GAP_PX: Final = 76  # that the label of a quantile takes
+LABELS: Final = (12, 27)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +127,20 @@ def _axis(x: Logarithmic, low: float, now: Sequence[Bucket]) -> Sequence[Markup]
 
 
 def _marks(quantiles: Mapping[str, float | None], x: Logarithmic) -> Sequence[Markup]:
-    """Return lines at quantiles; a label is left out where it would touch the one before."""
+    """Return lines at quantiles; a label that would touch the one before stands below it."""
     parts: list[Markup] = []
-    free = -math.inf
+    free, low = -math.inf, False
     for name, value in quantiles.items():
         if value is None or value <= 0:
             continue
         at = x(value)
-        parts.append(line(at, TOP - 6, at, HEIGHT - BOTTOM, "mark"))
-        if at >= free:
-            near_end = at > x.end - GAP_PX
-            words = f"{name} {number(value, 3)}"
-            parts.append(
-                text(
-                    at + (-4 if near_end else 4), 12, words, "tick", "end" if near_end else "start"
-                )
-            )
-            free = at + GAP_PX
+        low = at < free and not low
+        top = LABELS[low]
+        parts.append(line(at, top - 8, at, HEIGHT - BOTTOM, "mark"))
+        words = f"{name} {number(value, 3)}"
+        if at > x.end - GAP_PX:
+            parts.append(text(at - 4, top, words, "tick", "end"))
+        else:
+            parts.append(text(at + 4, top, words, "tick"))
+        free = at + GAP_PX
     return parts

@@ -33,8 +33,8 @@ class Link:
 class Shells:
     """Pages without data."""
 
-    def __init__(self, templates: Templates) -> None:
-        self._templates = templates
+    def __init__(self) -> None:
+        self._templates = Templates()
 
     def home(self) -> str:
         """Return the list of projects."""

@@ -6,6 +6,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.dashboard import wording
+from service.history import times
 
 FOLDER: Final = Path(__file__).parent
 
@@ -21,8 +22,9 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        for name in ("number", "signed", "count", "percent", "change", "moment", "length"):
+        for name in ("number", "signed", "count", "percent", "change", "moment"):
             self._environment.filters[name] = getattr(wording, name)
+        self._environment.filters["parsed"] = times.parse
 
     def page(self, template: str, **context: object) -> str:
         """Return a template filled with the context."""

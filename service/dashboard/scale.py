@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ class Logarithmic:
         """Return the powers of ten between the ends."""
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
         return [10.0**power for power in range(first, last + 1)]
+
+
+def decimals_of(ticks: Sequence[float]) -> int:
+    """Return the decimals that tell ticks of one distance apart."""
+    step = min((after - before for before, after in pairwise(ticks)), default=1.0)
+    return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
 def round_step(rough: float) -> float:

@@ -34,6 +34,8 @@ def picture(width: float, height: float, label: str, *children: Markup) -> Marku
         xmlns="http://www.w3.org/2000/svg",
         class_="chart",
         viewBox=f"0 0 {_plain(width)} {_plain(height)}",
+        width=width,
+        height=height,
         role="img",
         aria_label=label,
     )

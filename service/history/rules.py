@@ -43,12 +43,6 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{message}", {"message": message})
 
 
-def _step_text(step_us: int) -> str:
-    units = {"d": times.DAY, "h": times.HOUR, "m": times.MINUTE}
-    name, unit = next(each for each in units.items() if step_us % each[1] == 0)
-    return f"{step_us // unit}{name}"
-
-
 def _names(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -62,7 +56,7 @@ Time = Annotated[
 Step = Annotated[
     int,
     BeforeValidator(_step),
-    PlainSerializer(_step_text, return_type=str),
+    PlainSerializer(times.step_text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^[1-9]\d{0,5}[mhd]$", "default": "1h"}),
 ]
 Names = Annotated[
@@ -136,7 +130,10 @@ class Rule(_Part):
         description="Fewer rows raise no alarm. Losses are skewed: their means are close to normal "
         "only over many.",
     )
-    step: Step = Field(times.HOUR, description="Width of the buckets: 15m, 6h, 1d.")
+    step: Step = Field(
+        default_factory=lambda: times.HOUR,
+        description="Width of the buckets: 15m, 6h, 1d (default: 1h).",
+    )
     from_: Time | None = Field(
         None, alias="from", description="Watch rows from here on; null: since the rule was made."
     )

@@ -1,5 +1,6 @@
-"""``/``: the dashboard. Pages are shells without data; their parts need the scope that reads."""
+"""``/``: the dashboard. Pages are shells without data; their parts need the scope ``read``."""
 
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -9,7 +10,10 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from service.dashboard.pages import Shells
-from service.dashboard.render import FOLDER, Templates
+from service.dashboard.parts import Parts
+from service.dashboard.render import FOLDER
+from service.keys import Keys
+from service.lookup import Lookup
 
 HEADERS: Final = {
     "content-security-policy": "default-src 'self'",
@@ -18,6 +22,7 @@ HEADERS: Final = {
     "referrer-policy": "same-origin",
     "cache-control": "no-cache",
 }
+STATIC: Final = FOLDER / "static"
 
 
 class Files(StaticFiles):
@@ -30,10 +35,10 @@ class Files(StaticFiles):
         return response
 
 
-def router() -> APIRouter:
+def router(parts: Parts, lookup: Lookup, keys: Keys) -> APIRouter:
     """Return the routes."""
-    routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    shells = Shells(Templates())
+    routes = APIRouter(include_in_schema=False)
+    shells = Shells()
 
     @routes.get("/")
     async def home() -> Response:
@@ -48,15 +53,27 @@ def router() -> APIRouter:
     async def project(request: Request, project: str, page: str = "") -> Response:
         return _page(shells.project(project, page, request.url.query))
 
+    @routes.get("/parts")
+    async def projects(request: Request) -> Response:
+        keys.require(request.headers, "read")
+        return _page(await lookup.run(parts.projects), cache="no-store")
+
+    @routes.get("/parts/{project}/{part}")
+    async def part(request: Request, project: str, part: str) -> Response:
+        keys.require(request.headers, "read")
+        query = request.query_params.multi_items()
+        html = await lookup.run(partial(parts.part, project, part, query))
+        return _page(html, cache="no-store")
+
     @routes.get("/favicon.ico")
     async def icon() -> Response:
-        return FileResponse(FOLDER / "static" / "favicon.svg", headers=HEADERS)
+        return FileResponse(STATIC / "favicon.svg", headers=HEADERS)
 
-    routes.mount("/static", Files(directory=FOLDER / "static"), name="dashboard")
+    routes.mount("/static", Files(directory=STATIC), name="dashboard")
     return routes
 
 
-def _page(html: str | None) -> Response:
+def _page(html: str | None, *, cache: str = "no-cache") -> Response:
     if html is None:
         raise HTTPException(404)
-    return HTMLResponse(html, headers=HEADERS)
+    return HTMLResponse(html, headers={**HEADERS, "cache-control": cache})

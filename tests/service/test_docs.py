@@ -5,11 +5,6 @@ import re
 import httpx2
 
 
-def test_the_root_leads_to_the_documentation(client: httpx2.Client) -> None:
-    response = client.get("/")
-    assert (response.status_code, response.headers["location"]) == (307, "docs")
-
-
 def test_everything_the_page_needs_is_served_from_here(client: httpx2.Client) -> None:
     page = client.get("/docs")
     assert page.status_code == 200

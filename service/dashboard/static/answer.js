@@ -29,7 +29,7 @@ function panel(title, note, ...children) {
   return element("section", { class: "panel", "aria-labelledby": id }, head, ...children);
 }
 
-function table(names, rows, label, numeric = () => true) {
+function table(names, rows, label, numeric = (at) => at > 0) {
   const head = names.map((name, at) => element("th", { scope: "col", class: numeric(at) ? "n" : null }, name));
   const body = rows.map((row) =>
     element(
@@ -63,7 +63,7 @@ function losses(results, answer, timing) {
     `${shown(each.reduction.denominator)} ${each.reduction.normaliser}`,
     ...(entropy.size ? [shown(entropy.get(each.name))] : []),
   ]);
-  const made = panel("Losses", note, table(names, lines, "Losses by variant", (at) => at > 0));
+  const made = panel("Losses", note, table(names, lines, "Losses by variant"));
   const said = results.flatMap((each) => each.diagnostics.map((one) => `${one.severity}: ${one.message}`));
   if (said.length) {
     made.append(element("ul", { class: "note" }, ...[...new Set(said)].map((text) => element("li", {}, text))));

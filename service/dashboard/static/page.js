@@ -79,6 +79,10 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (button.textContent = before), 1600);
 });
 
+// The current page may be outside of a narrow row of links.
+const here = document.querySelector(".pages [aria-current]");
+here?.parentElement.scrollTo({ left: here.offsetLeft - 80 });
+
 forget.hidden = !key.get();
 forget.addEventListener("click", () => {
   key.forget();

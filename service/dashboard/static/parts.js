@@ -1,7 +1,7 @@
 // The pages of a project: shells without data. Each part is fetched from the service and put in.
 
 import { needsKey, request, root } from "./api.js";
-import { askForKey, problem } from "./page.js";
+import { askForKey, element, problem } from "./page.js";
 import { drawTimeline } from "./timeline.js";
 
 const parts = [...document.querySelectorAll("[data-part]")];
@@ -19,14 +19,24 @@ async function load(part) {
   part.setAttribute("aria-busy", "true");
   try {
     const response = await request(address(part));
-    const { redirected } = response;
     part.innerHTML = await response.text();
-    if (!redirected) await filled(part);
+    await filled(part);
   } catch (error) {
-    part.replaceChildren(problem(error));
-    if (needsKey(error)) askForKey(error, loadAll);
+    fail(part, error);
   }
   part.setAttribute("aria-busy", "false");
+}
+
+function fail(part, error) {
+  if (needsKey(error)) {
+    part.replaceChildren(element("p", { class: "empty" }, "A key is needed to see this."));
+    askForKey(error, loadAll);
+    return;
+  }
+  const shown = problem(error);
+  if (error.status === 404) shown.append(" ", element("a", { href: root.href }, "All projects"));
+  if (error.status === 422) shown.append(" ", element("a", { href: location.pathname }, "Reset"));
+  part.replaceChildren(shown);
 }
 
 async function filled(part) {

@@ -5,6 +5,13 @@ import { element, problem } from "./page.js";
 
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
 const COLOURS = 8;
+// From a length in seconds on: how ticks are written, and what is added where the year or the day begins.
+const TICKS = [
+  [31536000, "{YYYY}", null, null, null, null, null, null, 1],
+  [2419200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+];
 const STATES = {
   low_n: "few rows",
   partial: "not complete yet",
@@ -86,9 +93,12 @@ function draw(plot, figure, answer, data, annotations) {
     );
     bands.push({ series: [first + 2, first + 1], fill: alpha(stroke, 0.16) });
   });
+  // Where no value is negative, neither is the axis: bands are cut there.
+  const values = data.groups.flatMap((group) => group.value).filter((value) => value !== null);
+  const floor = Math.min(...values) >= 0 ? 0 : -Infinity;
   const axis = {
     stroke: theme.ink,
-    font: `11.5px ${getComputedStyle(document.body).fontFamily}`,
+    font: `12px ${getComputedStyle(document.body).fontFamily}`,
     grid: { stroke: theme.rule, width: 1 },
     ticks: { stroke: theme.rule, width: 1, size: 5 },
   };
@@ -100,9 +110,9 @@ function draw(plot, figure, answer, data, annotations) {
     bands,
     padding: [14, 12, 0, 0],
     cursor: { y: false, drag: { x: true, y: false, setScale: true } },
-    scales: { y: { range: (_, low, high) => room(low, high) } },
+    scales: { y: { range: (_, low, high) => room(low, high, floor) } },
     axes: [
-      { ...axis, space: 64 },
+      { ...axis, space: 70, values: TICKS },
       { ...axis, size: 58, values: (_, ticks) => ticks.map(digits) },
     ],
     hooks: {
@@ -116,7 +126,7 @@ function draw(plot, figure, answer, data, annotations) {
   plot.replaceChildren();
   const rows = data.groups.flatMap((group) => [group.value, group.low, group.high]);
   const chart = new uPlot(options, [data.times, ...rows], plot);
-  const values = data.groups.map((group, at) => entry(legend, group, at, chart));
+  const entries = data.groups.map((group, at) => entry(legend, group, at, chart));
   let shown = null;
 
   function read(chart) {
@@ -124,7 +134,7 @@ function draw(plot, figure, answer, data, annotations) {
     if (at === shown) return;
     shown = at;
     data.groups.forEach((group, which) => {
-      values[which].textContent = digits(at === null || at === undefined ? last(group.value) : group.value[at]);
+      entries[which].textContent = digits(at === null || at === undefined ? last(group.value) : group.value[at]);
     });
     readout.textContent = at === null || at === undefined ? hint(answer) : told(data, at, answer);
   }
@@ -171,10 +181,10 @@ function points(values, fill) {
   return shown.length ? { show: true, filter: () => shown, size: 5, fill, width: 0 } : { show: false };
 }
 
-function room(low, high) {
+function room(low, high, floor) {
   if (low === null || low === undefined) return [0, 1];
   const margin = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
-  return [low >= 0 && low - margin < 0 ? 0 : low - margin, high + margin];
+  return [Math.max(low - margin, floor), high + margin];
 }
 
 function alpha(hex, share) {
@@ -194,7 +204,7 @@ function shade(chart, { referenceFrom, referenceTo }) {
   ctx.fillStyle = colour("soft");
   ctx.font = `${11 * devicePixelRatio}px sans-serif`;
   if (to - from > 70 * devicePixelRatio) {
-    ctx.fillText("reference", from + 6 * devicePixelRatio, bbox.top + 14 * devicePixelRatio);
+    ctx.fillText("reference", from + 6 * devicePixelRatio, bbox.top + bbox.height - 7 * devicePixelRatio);
   }
   ctx.restore();
 }

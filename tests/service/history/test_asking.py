@@ -68,7 +68,8 @@ def test_answers_fit_their_schema_and_say_what_they_are_of(running: Running) -> 
 def test_parameters_are_described(running: Running) -> None:
     paths = running.client.get("/openapi.json").json()["paths"]
     for path, operations in paths.items():
-        if path.startswith("/projects/{project}") and "get" in operations:
+        asked = path.startswith("/projects/{project}") and not path.endswith("/alerts")
+        if asked and "get" in operations:
             names = {each["name"] for each in operations["get"]["parameters"]}
             assert {"project", "model", "from", "to", "tag"} <= names, path
             assert {"401", "403", "404", "422", "503"} <= set(operations["get"]["responses"])
