@@ -93,7 +93,6 @@ def create_app(settings: Settings) -> FastAPI:
         regions=Regions(settings.shared_memory),
         engine=engine,
     )
-    questions: list[Question] = [*losses.values(), comparing]
     labelling = Labelling(
         settings,
         engine=engine,
@@ -101,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=counted,
         recorder=remembering.recorder,
         relabelling=Relabelling(
-            {each.path: each for each in questions},
+            _by_path([*losses.values(), comparing]),
             partial(terms_of, settings),
             device=device,
             kernels=kernels,
@@ -153,6 +152,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     _describe(app, [*of_losses.values(), of_compare])
     return app
+
+
+def _by_path(questions: Sequence[Question]) -> dict[str, Question]:
+    return {each.path: each for each in questions}
 
 
 def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:

@@ -57,7 +57,7 @@ Step = Annotated[
     int,
     BeforeValidator(_step),
     PlainSerializer(times.step_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^[1-9]\d{0,5}[mhd]$", "default": "1h"}),
+    WithJsonSchema({"type": "string", "pattern": r"^[1-9]\d{0,5}[mhd]$"}),
 ]
 Names = Annotated[
     tuple[_Text, ...],
@@ -131,8 +131,9 @@ class Rule(_Part):
         "only over many.",
     )
     step: Step = Field(
-        default_factory=lambda: times.HOUR,
-        description="Width of the buckets: 15m, 6h, 1d (default: 1h).",
+        times.HOUR,
+        description="Width of the buckets: 15m, 6h, 1d.",
+        json_schema_extra={"default": "1h"},
     )
     from_: Time | None = Field(
         None, alias="from", description="Watch rows from here on; null: since the rule was made."
