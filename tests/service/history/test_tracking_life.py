@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -106,14 +107,15 @@ def test_clients_that_leave_while_their_batches_are_stored(start: Start, tmp_pat
     history = History(start(workers=2), sqlite_url(tmp_path))
     bodies = {name: body_of(SAFETENSORS, name) for name in ("first", "second", "third")}
 
-    def waiting() -> float:
-        text = history.client.get("/metrics").text
-        return float(text.partition("\nxent_history_queue_depth ")[2].split()[0])
+    def being_stored() -> bool:
+        idle = 'xent_workers{state="busy"} 0.0' in history.client.get("/metrics").text
+        return idle and history.running.server.engine.admitted == len(bodies)
 
     other = Database(sqlite_url(tmp_path))
     with other.writing():  # whoever else writes waits
         connections = [sending(history, body) for body in bodies.values()]
-        until(lambda: waiting() >= 1)
+        until(being_stored)
+        time.sleep(0.3)  # a body may have been admitted a moment ago
         for connection in connections:
             connection.close()
     other.close()
