@@ -15,7 +15,7 @@ from service import openapi
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
-from service.history.database import Database, sqlite_url
+from service.history.database import Database, url_of
 from service.history.recorder import Recorder, RecorderLimits
 from service.history.sweeper import Sweeper
 from service.kernels import Kernels
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
-    database = Database(_database_url(settings))
+    database = Database(url_of(settings.database_url, settings.data_dir))
     recorder = Recorder(database, _recorder_limits(settings), log=log)
     sweeper = Sweeper(database, recorder, days=settings.retention_days, log=log)
     counted.watch_recorder(lambda: recorder.waiting)
@@ -137,12 +137,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
     return app
-
-
-def _database_url(settings: Settings) -> str:
-    if settings.database_url is None:
-        return sqlite_url(settings.data_dir)
-    return settings.database_url.get_secret_value()
 
 
 def _recorder_limits(settings: Settings) -> RecorderLimits:
