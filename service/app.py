@@ -16,12 +16,6 @@ from service.dashboard.parts import Parts
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
-<<<<<<< HEAD
-=======
-from service.history.database import Database, url_of
-from service.history.recorder import Recorder, RecorderLimits
-from service.history.sweeper import Sweeper
->>>>>>> w-tracking
 from service.kernels import Kernels
 from service.keys import Keys
 from service.labelling import Labelling
@@ -77,15 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
-<<<<<<< HEAD
     remembering = Remembering(settings, keys, counted, log)
-=======
-    database = Database(url_of(settings.database_url, settings.data_dir))
-    recorder = Recorder(database, _recorder_limits(settings), log=log)
-    sweeper = Sweeper(database, recorder, days=settings.retention_days, log=log)
-    counted.watch_recorder(lambda: recorder.waiting)
-    tracking = Tracking(recorder, metrics=counted, pending_s=3600 * settings.pending_hours)
->>>>>>> w-tracking
     exchange = Exchange(
         settings,
         engine=engine,
@@ -168,7 +154,6 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-<<<<<<< HEAD
 def _by_path(questions: Sequence[Question]) -> dict[str, Question]:
     return {each.path: each for each in questions}
 
@@ -182,16 +167,6 @@ def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
-=======
-def _recorder_limits(settings: Settings) -> RecorderLimits:
-    return RecorderLimits(
-        queue=settings.history_queue,
-        queue_bytes=settings.history_queue_bytes,
-        deadline_s=settings.history_deadline_s,
-        pending_bytes=settings.pending_bytes,
-        retention_days=settings.retention_days,
-    )
->>>>>>> w-tracking
 
 
 async def _problem(request: Request, error: Exception) -> Response:
