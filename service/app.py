@@ -104,7 +104,6 @@ def create_app(settings: Settings) -> FastAPI:
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
     losses = {slug: LossQuestion(each, of_losses[slug]) for slug, each in VARIANTS.items()}
     comparing = CompareQuestion(of_compare)
-    questions: list[Question] = [*losses.values(), comparing]
     labelling = Labelling(
         settings,
         engine=engine,
@@ -112,7 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=counted,
         recorder=recorder,
         relabelling=Relabelling(
-            {each.path: each for each in questions},
+            _by_path([*losses.values(), comparing]),
             partial(terms_of, settings),
             device=device,
             kernels=kernels,
@@ -166,6 +165,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     _describe(app, [*of_losses.values(), of_compare])
     return app
+
+
+def _by_path(questions: Sequence[Question]) -> dict[str, Question]:
+    return {each.path: each for each in questions}
 
 
 def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:

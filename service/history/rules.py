@@ -63,7 +63,7 @@ Step = Annotated[
     int,
     BeforeValidator(_step),
     PlainSerializer(_step_text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^[1-9]\d{0,5}[mhd]$", "default": "1h"}),
+    WithJsonSchema({"type": "string", "pattern": r"^[1-9]\d{0,5}[mhd]$"}),
 ]
 Names = Annotated[
     tuple[_Text, ...],
@@ -136,7 +136,11 @@ class Rule(_Part):
         description="Fewer rows raise no alarm. Losses are skewed: their means are close to normal "
         "only over many.",
     )
-    step: Step = Field(times.HOUR, description="Width of the buckets: 15m, 6h, 1d.")
+    step: Step = Field(
+        times.HOUR,
+        description="Width of the buckets: 15m, 6h, 1d.",
+        json_schema_extra={"default": "1h"},
+    )
     from_: Time | None = Field(
         None, alias="from", description="Watch rows from here on; null: since the rule was made."
     )

@@ -79,7 +79,7 @@ def annotations(database: Database) -> list[tuple[int, str, str]]:
 
 def revision(database: Database) -> int:
     with database.reading() as connection:
-        return connection.execute(select(tables.project.c.revision)).scalar_one()
+        return int(connection.execute(select(tables.project.c.revision)).scalar_one())
 
 
 def messages(database: Database) -> list[dict[str, Any]]:
