@@ -1,16 +1,17 @@
 """The form that says what a page shows."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from service.dashboard.state import REFERENCE, State
+from service.dashboard.svg import ELLIPSIS
 from service.dashboard.wording import moment
 from service.history import times
 from service.history.metrics import METRICS
 from service.history.questions import TAG
-from service.history.selection import Series, matching
+from service.history.selection import matching
 
 ALL: Final = "all"
 BY: Final = (
@@ -23,7 +24,7 @@ QUICK: Final = (("24 hours", times.DAY), ("7 days", 7 * times.DAY), ("30 days", 
 STEPS: Final = ("1m", "15m", "1h", "6h", "1d", "7d")
 TIMES: Final = ("from", "to", *REFERENCE)
 MOST_TAGS: Final = 6
-SETTINGS_CHARACTERS: Final = 80
+SETTINGS_CHARACTERS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +150,39 @@ def _settings(state: State) -> list[Choice]:
     if state.unit is None:
         return []
     variant, shown = state.unit
-    found = {each.settings_hash: each for each in state.every if each.variant == variant}
+    found = {
+        each.settings_hash: _flat(json.loads(each.settings))
+        for each in state.every
+        if each.variant == variant
+    }
     if len(found) < 2:  # noqa: PLR2004  (one is no choice)
         return []
-    options = [(key, _told(each)) for key, each in sorted(found.items())]
+    # Only what differs: that is what a person chooses by.
+    named = {name for each in found.values() for name in each}
+    telling = [
+        name
+        for name in sorted(named)
+        if len({_text(each.get(name)) for each in found.values()}) > 1
+    ]
+    options = [
+        (key, ", ".join(f"{name} {_text(each.get(name))}" for name in telling))
+        for key, each in sorted(found.items())
+    ]
     return [Choice("settings", "Settings", options, [shown])]
 
 
-def _told(series: Series) -> str:
-    settings = json.loads(series.settings)
-    text = json.dumps({key: value for key, value in settings.items() if value is not None})
-    return text if len(text) <= SETTINGS_CHARACTERS else f"{text[:SETTINGS_CHARACTERS]}…"
+def _flat(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return settings that may be grouped as one mapping."""
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _text(value: object) -> str:
+    text = json.dumps(value)
+    cut = len(text) > SETTINGS_CHARACTERS
+    return f"{text[:SETTINGS_CHARACTERS]}{ELLIPSIS}" if cut else text
 
 
 def _quick(state: State) -> list[tuple[str, str, bool]]:

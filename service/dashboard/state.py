@@ -19,6 +19,7 @@ SELECTION: Final = frozenset(
 REFERENCE: Final = ("reference_from", "reference_to")
 MOST_PAIRS: Final = 200
 REFERENCE_PART: Final = 4  # without a reference, the first such part of what is shown
+STEPS: Final = 16  # of which the default reference has whole ones
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class State:
         if given:
             return given
         start, end = self.span
-        step = times.auto_step(end - start, 4 * REFERENCE_PART)
+        step = times.auto_step(end - start, STEPS * REFERENCE_PART)
         until = times.floor(start + (end - start) // REFERENCE_PART, step)
         if until <= start:
             return ()

@@ -142,10 +142,20 @@ function draw(plot, figure, answer, data, annotations) {
   shown = undefined;
   read({ cursor: { idx: null } });
   steer(plot, chart, data.times.length);
-  new ResizeObserver(() => {
+  window.addEventListener("resize", () => {
     if (plot.clientWidth) chart.setSize({ width: plot.clientWidth, height: plot.clientHeight });
-  }).observe(plot);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
+  });
+  // A canvas has the colours that it was drawn with.
+  matchMedia("(prefers-color-scheme: dark)").addEventListener(
+    "change",
+    () => {
+      if (!plot.isConnected) return;
+      chart.destroy();
+      legend.replaceChildren();
+      draw(plot, figure, answer, data, annotations);
+    },
+    { once: true },
+  );
 }
 
 const hint = (answer) => `Steps of ${length(answer.step_s)}. Arrow keys or the pointer read values.`;
@@ -254,7 +264,7 @@ function entry(legend, group, at, chart) {
 
 // The chart takes the focus; arrow keys move the cursor from one point to the next.
 function steer(plot, chart, points) {
-  plot.addEventListener("keydown", (event) => {
+  plot.onkeydown = (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -points, End: points };
     const step = steps[event.key];
     if (step === undefined) return;
@@ -262,7 +272,7 @@ function steer(plot, chart, points) {
     const now = chart.cursor.idx ?? (step > 0 ? -1 : points);
     const at = Math.min(Math.max(now + step, 0), points - 1);
     chart.setCursor({ left: chart.valToPos(chart.data[0][at], "x"), top: 10 });
-  });
+  };
 }
 
 function table(answer) {
