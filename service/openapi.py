@@ -125,7 +125,8 @@ def graph_operation() -> dict[str, Any]:
             _parameter(
                 "label_kind",
                 {"type": "string", "enum": list(LABEL_KINDS)},
-                "What labels the model takes; by default the first kind that the variant names.",
+                "What labels the model takes; by default the first kind that the variant names, "
+                "`binary` aside.",
             ),
             _parameter(
                 "ignore_index",

@@ -28,7 +28,8 @@ class Wanted:
         variant: which loss.
         settings: of the loss.
         classes: how many columns the logits have.
-        label_kind: what labels the graph takes; ``None`` for the first that the variant takes.
+        label_kind: what labels the graph takes; ``None`` for the first that the variant names,
+            ``binary`` aside.
         ignore_index: marks rows to leave out; ``None`` leaves none out.
     """
 
@@ -41,10 +42,9 @@ class Wanted:
     @property
     def kind(self) -> LabelKind:
         """The kind of labels that the graph takes."""
-        if self.label_kind is not None:
-            return self.label_kind
-        kinds = (each for each in self.variant.label_kinds if each != "binary")
-        return next(kinds)
+        # One column of yes and no is what multi-hot labels of one class are.
+        usual = next(kind for kind in self.variant.label_kinds if kind != "binary")
+        return self.label_kind or usual
 
 
 @dataclass(frozen=True, slots=True)

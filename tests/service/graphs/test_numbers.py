@@ -16,7 +16,7 @@ from tests.service.graphs.computed import (
 )
 from tests.xentcore.conftest import draw, name_of, spec
 from tests.xentcore.oracle import CASES, CLASSES, Case
-from xentcore import LabelKind
+from xentcore import LabelKind, Spec
 
 EVERY_KIND = [(case, kind) for case in CASES for kind in case.labels]
 # What does not depend on how labels are written is asked about one way of writing them.
@@ -164,11 +164,11 @@ THOUSAND = [
 
 @pytest.mark.parametrize("asked", THOUSAND, ids=lambda asked: asked.variant)
 @pytest.mark.parametrize("spread", [1.0, 30.0])
-def test_a_thousand_classes(asked: object, spread: float) -> None:
+def test_a_thousand_classes(asked: Spec, spread: float) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = spread * torch.randn(16, 1000, generator=generator)
     labels = torch.randint(1000, (16,), generator=generator)
-    given = wanted(asked, 1000, "integer")  # type: ignore[arg-type]
+    given = wanted(asked, 1000, "integer")
     assert_alike(compute(given, logits, labels), answer(given, logits, labels))
 
 
@@ -240,3 +240,53 @@ def test_another_label_may_mark_rows_to_leave_out_and_none_may() -> None:
     assert math.isnan(compute(asked, logits, torch.tensor([0, 1, -100])).mean)
     asked = wanted(spec("binary"), 4, "multi_hot", ignore_index=None)
     assert compute(asked, logits, torch.zeros(3, 4)).denominator == 12
+
+
+COUNTS = (1, 10, 1000, 10**6, 10**9)
+# Settings at the ends of their ranges, and where one formula turns into another.
+BOUNDS = [
+    spec("asymmetric", gamma_pos=20.0, gamma_neg=0.0, margin=0.99),
+    spec("asymmetric", gamma_pos=1e-9, gamma_neg=1e-9, margin=1e-12),
+    spec("balanced-softmax", class_counts=COUNTS),
+    spec("bi-tempered", t1=0.0, t2=10.0),
+    spec("bi-tempered", t1=1.0, t2=1.0),
+    spec("bi-tempered", t1=1.0, t2=1.0 + 1e-9),
+    spec("bi-tempered", t1=0.999, t2=1.5, smoothing=0.9),
+    spec("binary", positive_weights=1e9, smoothing=0.99),
+    spec("class-balanced", beta=1 - 1e-12, gamma=1e-9, class_counts=COUNTS),
+    spec("confidence-penalty", beta=0.0),
+    spec("confidence-penalty", beta=1e6),
+    spec("focal", gamma=100.0),
+    spec("focal", gamma=1e-9),
+    spec("focal", gamma=100.0, activation="sigmoid", alpha=0.0),
+    spec("generalized", q=1.0),
+    spec("generalized", q=1e-300),
+    spec("label-smoothing", smoothing=0.999, spread="others"),
+    spec("label-smoothing", class_weights=(0.0, 0.0, 1.0, 1e9, 1e-9)),
+    spec("ldam", scale=60.0, max_margin=1.0, class_counts=COUNTS),
+    spec("ldam", scale=1e-3, max_margin=1.0, class_counts=COUNTS),
+    spec("logit-adjusted", tau=100.0, class_prior=(1e-9, 1e-3, 1.0, 1e3, 1e9)),
+    spec("poly1", epsilon=-0.999),
+    spec("poly1", epsilon=1e6),
+    spec("quality-focal", beta=30.0),
+    spec("quality-focal", beta=1e-9),
+    spec("sparse", class_weights=(0.0, 0.0, 1.0, 1e9, 1e-9)),
+    spec("symmetric", alpha=0.0, beta=0.0),
+    spec("symmetric", alpha=1.0, beta=100.0, log_zero=-1e-9),
+    spec("taylor", order=1),
+    spec("taylor", order=100),
+    spec("temperature", temperature=1e-6),
+    spec("temperature", temperature=1e6),
+    spec("z-loss", penalty=0.0),
+    spec("z-loss", penalty=1e6),
+]
+
+
+@pytest.mark.parametrize("asked", BOUNDS, ids=name_of)
+def test_settings_at_the_ends_of_their_ranges(asked: Spec) -> None:
+    kind: LabelKind = "integer" if asked.variant != "quality-focal" else "probabilities"
+    batch = draw(kind, 40, torch.float32)
+    given = wanted(asked, CLASSES, kind)
+    assert_alike(
+        compute(given, batch.logits, batch.labels), answer(given, batch.logits, batch.labels)
+    )
