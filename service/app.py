@@ -29,6 +29,7 @@ from service.routes import (
     compare,
     dashboard,
     docs,
+    graphs,
     health,
     history,
     labels,
@@ -39,6 +40,7 @@ from service.routes import (
 from service.routes.kserve import inference, models, protocol, regions
 from service.routes.kserve.served import Served
 from service.schema.document import Document
+from service.schema.graphs import GraphQuery
 from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
@@ -84,6 +86,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
+    of_graphs = {
+        slug: GraphQuery(each, of_settings[slug], settings.classes)
+        for slug, each in VARIANTS.items()
+    }
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
     losses = {slug: LossQuestion(each, of_losses[slug]) for slug, each in VARIANTS.items()}
     comparing = CompareQuestion(of_compare)
@@ -137,6 +143,7 @@ def create_app(settings: Settings) -> FastAPI:
         compare.router(exchange, comparing),
         labels.router(labelling),
         variants.router(VARIANTS, of_settings),
+        graphs.router(of_graphs),
         protocol.router(served),
         models.router(served),
         inference.router(served, exchange),

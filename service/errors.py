@@ -3,6 +3,7 @@
     ServiceError
     ├── Malformed                the bytes are not what they claim to be
     ├── NotOffered               a part of a protocol, or of a model, that is not there
+    ├── NoGraph                  a variant that is not to be had as an ONNX model
     ├── TooLarge                 more bytes, rows, classes or elements than allowed
     ├── UnsupportedMediaType     a media type or encoding that is not spoken here
     ├── InvalidDocument          understood, but not meaningful; names every offending part
@@ -55,6 +56,10 @@ class Malformed(ServiceError):
 
 class NotOffered(ServiceError):
     """A part of a protocol, or of a model, that is not there; the message lists what is."""
+
+
+class NoGraph(ServiceError):
+    """A variant that is not to be had as an ONNX model; the message says why."""
 
 
 class TooLarge(ServiceError):

@@ -25,7 +25,7 @@ from service.schema.kserve import (
 from service.schema.models import Base64Tensor, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
-from xentcore import VARIANTS, Variant
+from xentcore import LABEL_KINDS, VARIANTS, Variant
 
 COMPONENTS: Final = "#/components/schemas/"
 EVALUATION_STATUSES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
@@ -156,6 +156,46 @@ def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> di
     }
 
 
+def graph_operation() -> dict[str, Any]:
+    """Return the parameters of ``GET /variants/{variant}/onnx``, and the answers but problems."""
+    settings = {"type": "object", "additionalProperties": True}
+    tag = {"description": "Of the content.", "schema": {"type": "string"}}
+    return {
+        "parameters": [
+            _parameter("classes", {"type": "integer", "minimum": 1}, "Columns of the logits."),
+            _parameter(
+                "label_kind",
+                {"type": "string", "enum": list(LABEL_KINDS)},
+                "What labels the model takes; by default the first kind that the variant names, "
+                "`binary` aside.",
+            ),
+            _parameter(
+                "ignore_index",
+                {"type": ["integer", "null"], "default": -100},
+                "Label of rows to leave out; `none` for no label.",
+            ),
+            {
+                **_parameter(
+                    "settings",
+                    settings,
+                    "The variant's settings, each a parameter; "
+                    "lists are repeated or separated by commas.",
+                ),
+                "style": "form",
+                "explode": True,
+            },
+        ],
+        "responses": {
+            "200": {
+                "description": "The model.",
+                "headers": {"ETag": tag},
+                "content": {"application/octet-stream": {"schema": BINARY}},
+            },
+            "304": {"description": "The model is still the one of `If-None-Match`."},
+        },
+    }
+
+
 def labels_operation() -> dict[str, Any]:
     """Return the body and problems of ``POST /labels``."""
     example = {
@@ -229,6 +269,17 @@ def text(app: FastAPI) -> str:
     """Return the document as it is kept beside the code: sorted, indented, with a last newline."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(app.openapi(), option=options).decode()
+
+
+def _parameter(name: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    required = name == "classes"
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "schema": dict(schema),
+        "description": description,
+    }
 
 
 def _tracked(example: Mapping[str, Any]) -> dict[str, Any]:

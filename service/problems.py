@@ -52,6 +52,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     errors.LabelsTooLate: Kind("labels-late", 410, "The logits are not kept, or no longer"),
     errors.TooLarge: Kind("too-large", 413, "More than is allowed"),
     errors.UnsupportedMediaType: Kind("media-type", 415, "Not a supported media type or encoding"),
+    errors.NoGraph: Kind("graph-unknown", 422, "No graph of this variant"),
     errors.InvalidDocument: Kind("document-invalid", 422, "The request is not meaningful"),
     errors.SumsOverflow: Kind("sums-overflow", 422, "The sums are no finite numbers"),
     core.ShapeMismatch: Kind("shapes-mismatch", 422, "Shapes do not fit each other"),

@@ -76,7 +76,16 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
     protocol = {"v2", "v2_live", "v2_ready", "v2_index", "v2_stats"}
     regions = {"v2_region_register", "v2_region_unregister", "v2_region_status"}
     regions |= {"v2_regions_unregister", "v2_regions_status"}
-    others = {"compare", "labels", "variants", "variant", "live", "ready", "metrics"}
+    others = {
+        "compare",
+        "labels",
+        "variants",
+        "variant",
+        "variant_onnx",
+        "live",
+        "ready",
+        "metrics",
+    }
     asking = {"projects", "series", "timeseries", "options"}
     asking |= {"classes", "hardest", "calibration", "histogram"}
     asking |= {"annotations", "note_create", "note_delete", "export"}
