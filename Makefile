@@ -9,7 +9,11 @@ SERVER := $(VENV)/.server-installed
 ALL := $(VENV)/.all-installed
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi signatures demo bench lock clean
+=======
+.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi demo screenshots bench lock clean
+>>>>>>> w-dashboard
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,13 +22,13 @@ serve: $(SERVER)  ## run the service on 127.0.0.1:8000
 	$(PYTHON) -m service
 
 test: $(ALL)  ## run the whole test suite
-	$(PYTHON) -m pytest -n auto
+	$(PYTHON) -m pytest -n auto --dist loadgroup
 
 test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
 	$(PYTHON) -m pytest tests/compose
 
 check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and one example of each law
-	$(PYTHON) -m pytest -n auto --hypothesis-profile=dev --cov --cov-report=term
+	$(PYTHON) -m pytest -n auto --dist loadgroup --hypothesis-profile=dev --cov --cov-report=term
 
 format-check: $(ALL)  ## fail where `make format` would change layout
 	$(PYTHON) -m ruff format --check
@@ -61,6 +65,9 @@ signatures: $(ALL)  ## write xent/variants.py, what the client's types know of t
 
 demo: $(ALL)  ## train two small classifiers and ask the service about their losses
 	$(PYTHON) -m demo
+
+screenshots: $(ALL)  ## take the pictures of the dashboard in demo/screenshots; needs Chromium
+	$(PYTHON) -m demo.screenshots
 
 bench: $(ALL)  ## measure side by side; ARGUMENTS=--quick for a smoke run
 	$(PYTHON) -m benchmarks $(ARGUMENTS)

@@ -209,7 +209,7 @@ function shade(chart, { referenceFrom, referenceTo }) {
   const to = inside(chart.valToPos(Date.parse(referenceTo) / 1000, "x", true));
   if (to <= from) return;
   ctx.save();
-  ctx.fillStyle = alpha(colour("s6"), 0.13);
+  ctx.fillStyle = alpha(colour("s6"), 0.1);
   ctx.fillRect(from, bbox.top, to - from, bbox.height);
   ctx.fillStyle = colour("soft");
   ctx.font = `${11 * devicePixelRatio}px sans-serif`;
