@@ -9,11 +9,7 @@ SERVER := $(VENV)/.server-installed
 ALL := $(VENV)/.all-installed
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi signatures demo bench lock clean
-=======
-.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi demo screenshots bench lock clean
->>>>>>> w-dashboard
+.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi signatures demo screenshots bench lock clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -5,13 +5,10 @@ import re
 import httpx2
 
 
-<<<<<<< HEAD
-=======
 def test_the_root_leads_to_the_documentation(client: httpx2.Client) -> None:
     assert 'href="docs"' in client.get("/").text
 
 
->>>>>>> w-dashboard
 def test_everything_the_page_needs_is_served_from_here(client: httpx2.Client) -> None:
     page = client.get("/docs")
     assert page.status_code == 200

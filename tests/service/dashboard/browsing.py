@@ -91,7 +91,7 @@ def held_out(rows: int = 600) -> HeldOut:
     noise = torch.randn(rows, CLASSES, generator=random)
     sure = torch.nn.functional.one_hot(labels, CLASSES)
     logits = {"linear": 2.5 * sure + noise, "neural": 5.0 * sure + noise}
-    return HeldOut(rows, torch.zeros(rows, 8, 8), labels, logits)
+    return HeldOut(rows, torch.zeros(rows, 8, 8), labels, logits, {})
 
 
 def rows_of(visit: Visit, selector: str) -> Sequence[list[str]]:
