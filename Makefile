@@ -9,7 +9,7 @@ SERVER := $(VENV)/.server-installed
 ALL := $(VENV)/.all-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi demo bench lock clean
+.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi signatures demo screenshots bench lock clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,13 +18,13 @@ serve: $(SERVER)  ## run the service on 127.0.0.1:8000
 	$(PYTHON) -m service
 
 test: $(ALL)  ## run the whole test suite
-	$(PYTHON) -m pytest -n auto
+	$(PYTHON) -m pytest -n auto --dist loadgroup
 
 test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
 	$(PYTHON) -m pytest tests/compose
 
 check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and one example of each law
-	$(PYTHON) -m pytest -n auto --hypothesis-profile=dev --cov --cov-report=term
+	$(PYTHON) -m pytest -n auto --dist loadgroup --hypothesis-profile=dev --cov --cov-report=term
 
 format-check: $(ALL)  ## fail where `make format` would change layout
 	$(PYTHON) -m ruff format --check
@@ -38,8 +38,9 @@ types: $(ALL)  ## mypy, strict
 contracts: $(ALL)  ## which package and module may import which
 	$(VENV)/bin/lint-imports
 
-drift: $(ALL)  ## fail where openapi/openapi.json is not what the service says
+drift: $(ALL)  ## fail where openapi/openapi.json is not what the service says, or xent/variants.py not what that says
 	$(PYTHON) -m service openapi | diff -u openapi/openapi.json -
+	$(PYTHON) -m openapi.signatures | diff -u xent/variants.py -
 
 format: $(ALL)  ## lay out the code and mend what ruff can mend
 	$(PYTHON) -m ruff format
@@ -48,13 +49,21 @@ format: $(ALL)  ## lay out the code and mend what ruff can mend
 kernels: $(SERVER)  ## compile the passes for this machine; needs a C++ compiler
 	$(PYTHON) -m xentcore.kernels build
 
-openapi: $(ALL)  ## write openapi/openapi.json
+openapi: $(ALL)  ## write openapi/openapi.json, and the client's signatures
 	mkdir -p openapi
 	$(PYTHON) -m service openapi >openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
+	$(MAKE) signatures
+
+signatures: $(ALL)  ## write xent/variants.py, what the client's types know of the variants
+	$(PYTHON) -m openapi.signatures >xent/variants.py.new
+	mv xent/variants.py.new xent/variants.py
 
 demo: $(ALL)  ## train two small classifiers and ask the service about their losses
 	$(PYTHON) -m demo
+
+screenshots: $(ALL)  ## take the pictures of the dashboard in demo/screenshots; needs Chromium
+	$(PYTHON) -m demo.screenshots
 
 bench: $(ALL)  ## measure side by side; ARGUMENTS=--quick for a smoke run
 	$(PYTHON) -m benchmarks $(ARGUMENTS)

@@ -14,17 +14,22 @@ from typing import Final
 
 import service.environment  # noqa: F401  (first: it must precede PyTorch)  # isort: split
 from benchmarks import (
+    client,
     compiled,
     core,
     cuda,
     growth,
+    history,
     json_body,
+    kills,
     kserve,
     memory,
+    paint,
     report,
     serving,
     small,
     streaming,
+    tracked,
     transfer,
     variants,
 )
@@ -63,7 +68,12 @@ IDEAS: Final[dict[str, Callable[..., Table | tuple[Table, ...]]]] = {
     "json": json_body.run,
     "small": small.run,
     "kserve": kserve.run,
+    "tracked": tracked.run,
+    "kills": kills.run,
+    "paint": paint.run,
     "growth-http": growth.http,
+    "history": history.run,
+    "client": client.run,
     "memory": memory.run,
     "cuda": cuda.run,
 }

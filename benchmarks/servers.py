@@ -52,8 +52,8 @@ class Launch:
 
 @contextmanager
 def xent(**settings: object) -> Iterator[Server]:
-    """Run the service with its defaults, but for the port and these settings."""
-    port = _free_port()
+    """Run the service with its defaults, but for the port, its own data and these settings."""
+    port = int(str(settings.get("port", free_port())))
     with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
         # built: no compiler runs beside what is measured.
         given = {
@@ -61,9 +61,9 @@ def xent(**settings: object) -> Iterator[Server]:
             "DATA_DIR": folder,
             "LOG_LEVEL": "error",
             "KERNELS": "built",
-            **settings,
+            **{key.upper(): value for key, value in settings.items()},
         }
-        environment = {f"XENT_{key.upper()}": str(value) for key, value in given.items()}
+        environment = {f"XENT_{key}": str(value) for key, value in given.items()}
         command = [sys.executable, "-m", "service"]
         with _running(Launch(command, port, "/health/ready", environment)) as server:
             yield server
@@ -72,7 +72,7 @@ def xent(**settings: object) -> Iterator[Server]:
 @contextmanager
 def floor(count: int, buffer: int | None = None) -> Iterator[Server]:
     """Run a plain socket that takes ``count`` bytes at a time; the buffer may be smaller."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.floor", *map(str, (port, count, buffer or count))]
     with _running(Launch(command, port, None)) as server:
         yield server
@@ -81,7 +81,7 @@ def floor(count: int, buffer: int | None = None) -> Iterator[Server]:
 @contextmanager
 def route() -> Iterator[Server]:
     """Run the FastAPI route."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.route", str(port)]
     with _running(Launch(command, port, "/openapi.json")) as server:
         yield server
@@ -94,7 +94,7 @@ def litserve() -> Iterator[Server]:
     Raises:
         NotInstalled: it cannot be had here.
     """
-    port = _free_port()
+    port = free_port()
     command = [str(environments.python("litserve")), "-m", "benchmarks.peers.litserve", str(port)]
     with _running(Launch(command, port, "/health")) as server:
         yield server
@@ -107,7 +107,7 @@ def mlserver() -> Iterator[Server]:
     Raises:
         NotInstalled: it cannot be had here.
     """
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
         command = [
             *(str(environments.python("mlserver")), "-m", "benchmarks.peers.mlserver"),
@@ -124,7 +124,7 @@ def bentoml() -> Iterator[Server]:
     Raises:
         NotInstalled: it cannot be had here.
     """
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
         # It would tell its makers about every start.
         environment = {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
@@ -232,7 +232,8 @@ def _descendants(process_id: int) -> list[int]:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

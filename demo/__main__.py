@@ -1,4 +1,4 @@
-"""``python -m demo``: real logits of two classifiers, posted to every variant."""
+"""``python -m demo``: real logits of two classifiers, posted to every variant, and remembered."""
 
 import os
 import sys
@@ -6,9 +6,11 @@ import sys
 import httpx2
 
 from demo.checks import checks
-from demo.client import Client
+from demo.client import Client, Refused
 from demo.digits import train
+from demo.history import remember
 from demo.inquiry import inquire
+from demo.month_report import month_checks, month_report
 from demo.pixels import show
 from demo.report import report
 from demo.running import NoService, service
@@ -26,7 +28,7 @@ def main(url: str | None) -> int:
             print(f"Xent at {found}, {how}.")
             code = _run(found)
         return code if show() else 1
-    except (NoService, httpx2.HTTPError) as error:
+    except (NoService, Refused, httpx2.HTTPError) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         return 1
 
@@ -43,11 +45,12 @@ def _run(url: str) -> int:
     client = Client(url)
     try:
         inquiry = inquire(client, held_out)
+        remembered = remember(client, held_out)
     finally:
         client.close()
-    for section in report(held_out, inquiry):
+    for section in (*report(held_out, inquiry), month_report(remembered)):
         print(section)
-    found = list(checks(held_out, inquiry))
+    found = [*checks(held_out, inquiry), *month_checks(remembered)]
     print(heading("Checks"))
     for holds, sentence in found:
         print(f"{'ok  ' if holds else 'FAIL'}  {sentence}")

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from demo.batches import Batch
 
 SAFETENSORS = "application/x-safetensors"
+CONFLICT = 409
 UNPROCESSABLE = 422
 Answer = dict[str, Any]
 
@@ -40,6 +41,14 @@ class Client:
         variants: list[Answer] = answer.json()["variants"]
         return variants
 
+    def get(self, path: str, parameters: Mapping[str, str]) -> Answer:
+        """Return what is answered to a question in an address.
+
+        Raises:
+            Refused: there is no such thing, or no such parameter.
+        """
+        return _answer(self._http.get(path, params=dict(parameters)))
+
     def by_json(self, path: str, batch: Batch, document: Mapping[str, object]) -> Answer:
         """Post a batch as nested lists.
 
@@ -61,7 +70,7 @@ class Client:
 
 
 def _answer(response: httpx2.Response) -> Answer:
-    if response.status_code == UNPROCESSABLE:
+    if response.status_code in (CONFLICT, UNPROCESSABLE):
         raise Refused(response.json()["detail"])
     response.raise_for_status()
     answer: Answer = response.json()

@@ -24,12 +24,14 @@ class HeldOut:
         images: (rows, 8, 8), 0 to 1.
         labels: (rows,), int64.
         logits: by classifier, (rows, classes), float32.
+        classifiers: by name; they take pixels, (rows, 64), 0 to 1.
     """
 
     trained_on: int
     images: Tensor
     labels: Tensor
     logits: dict[str, Tensor]
+    classifiers: dict[str, nn.Module]
 
     def accuracy(self, name: str) -> float:
         """Return the share of images that a classifier reads right."""
@@ -51,7 +53,7 @@ def train() -> HeldOut:
         "neural": nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, CLASSES)),
     }
     logits = {name: _fit(each, x, y)(held_x).detach() for name, each in classifiers.items()}
-    return HeldOut(len(x), held_x.reshape(-1, 8, 8), held_y, logits)
+    return HeldOut(len(x), held_x.reshape(-1, 8, 8), held_y, logits, classifiers)
 
 
 def _fit(classifier: nn.Module, x: Tensor, y: Tensor) -> nn.Module:

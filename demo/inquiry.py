@@ -8,9 +8,21 @@ from demo.batches import Batch, batches
 from demo.client import Answer, Client, Refused, difference
 from demo.digits import HeldOut
 
+CLASS_NAMES: Final = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+]
 DOCUMENT: Final = {
     "outputs": ["per_class", "calibration", "hardest"],
-    "class_names": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    "class_names": CLASS_NAMES,
     "k": 4,
 }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,12 +12,10 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from service import openapi
+from service.dashboard.parts import Parts
 from service.engine import Capacity, Engine
 from service.errors import ServiceError
 from service.exchange import Exchange
-from service.history.database import Database, sqlite_url
-from service.history.recorder import Recorder, RecorderLimits
-from service.history.sweeper import Sweeper
 from service.kernels import Kernels
 from service.keys import Keys
 from service.labelling import Labelling
@@ -26,16 +24,30 @@ from service.models.shelf import Shelf
 from service.problems import problem_response
 from service.questions import CompareQuestion, LossQuestion, Question
 from service.relabelling import Relabelling
-from service.routes import compare, docs, health, labels, loss, metrics, variants
+from service.remembering import Remembering
+from service.routes import (
+    alerts,
+    compare,
+    dashboard,
+    docs,
+    graphs,
+    health,
+    history,
+    labels,
+    loss,
+    metrics,
+    variants,
+)
 from service.routes import models as served_models
 from service.routes.kserve import inference, models, protocol, regions
 from service.routes.kserve.served import Served
+from service.schema.document import Document
+from service.schema.graphs import GraphQuery
 from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
 from service.telemetry import Telemetry, make_logger, notes_of
 from service.terms import terms_of
-from service.tracking import Tracking
 from service.version import VERSION
 from service.warmup import warm_up
 from service.wire.kserve.regions import Regions
@@ -63,23 +75,23 @@ def create_app(settings: Settings) -> FastAPI:
     )
     counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
-    database = Database(_database_url(settings))
-    recorder = Recorder(database, _recorder_limits(settings), log=log)
-    sweeper = Sweeper(database, recorder, days=settings.retention_days, log=log)
-    counted.watch_recorder(lambda: recorder.waiting)
-    tracking = Tracking(recorder, metrics=counted, pending_s=3600 * settings.pending_hours)
+    remembering = Remembering(settings, keys, counted, log)
     exchange = Exchange(
         settings,
         engine=engine,
         kernels=kernels,
         keys=keys,
         metrics=counted,
-        tracking=tracking,
+        tracking=remembering.tracking,
         device=device,
     )
 
     of_settings = settings_models(VARIANTS)
     of_losses = {slug: loss_model(each, of_settings[slug]) for slug, each in VARIANTS.items()}
+    of_graphs = {
+        slug: GraphQuery(each, of_settings[slug], settings.classes)
+        for slug, each in VARIANTS.items()
+    }
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
     losses = {slug: LossQuestion(each, of_losses[slug]) for slug, each in VARIANTS.items()}
     comparing = CompareQuestion(of_compare)
@@ -91,15 +103,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     shelf = Shelf(settings, device=str(device))
     counted.watch_models(lambda: shelf.loaded)
-    questions: list[Question] = [*losses.values(), comparing]
     labelling = Labelling(
         settings,
         engine=engine,
         keys=keys,
         metrics=counted,
-        recorder=recorder,
+        recorder=remembering.recorder,
         relabelling=Relabelling(
-            {each.path: each for each in questions},
+            _by_path([*losses.values(), comparing]),
             partial(terms_of, settings),
             device=device,
             kernels=kernels,
@@ -110,8 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await kernels.take()
-        await asyncio.gather(engine.start(), recorder.start())
-        sweeper.start()
+        await asyncio.gather(engine.start(), remembering.start())
         kernels.begin_building()
         # What is there now stays: a collection that looked through all of PyTorch's modules again
         # would stop an evaluation for a tenth of a second.
@@ -120,14 +130,14 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await kernels.stop()
         engine.stop()
-        await sweeper.stop()
-        await recorder.stop()
-        database.close()
+        await remembering.stop()
 
     app = FastAPI(title="Xent", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
     app.state.kernels = kernels
     app.state.metrics = counted
+    app.state.database = remembering.database
+    app.state.tracking = remembering.tracking
     app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):
@@ -140,39 +150,37 @@ def create_app(settings: Settings) -> FastAPI:
             served_models.Served(settings, keys=keys, shelf=shelf, questions=losses), exchange
         ),
         variants.router(VARIANTS, of_settings),
+        graphs.router(of_graphs),
         protocol.router(served),
         models.router(served),
         inference.router(served, exchange),
         regions.router(served, keys, deadline_s=settings.body_deadline_s),
-        health.router(engine, kernels, recorder),
+        alerts.router(remembering.watch),
+        history.router(remembering.lookup, remembering.notes),
+        health.router(engine, kernels, remembering.recorder),
         metrics.router(counted, keys),
         docs.router(),
+        dashboard.router(Parts(remembering.database, remembering.alerts), remembering.lookup, keys),
     ):
         app.include_router(router)
 
-    def described() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = openapi.document(app, [*of_losses.values(), of_compare])
-        return app.openapi_schema
-
-    app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
+    _describe(app, [*of_losses.values(), of_compare])
     return app
 
 
-def _database_url(settings: Settings) -> str:
-    if settings.database_url is None:
-        return sqlite_url(settings.data_dir)
-    return settings.database_url.get_secret_value()
+def _by_path(questions: Sequence[Question]) -> dict[str, Question]:
+    return {each.path: each for each in questions}
 
 
-def _recorder_limits(settings: Settings) -> RecorderLimits:
-    return RecorderLimits(
-        queue=settings.history_queue,
-        queue_bytes=settings.history_queue_bytes,
-        deadline_s=settings.history_deadline_s,
-        pending_bytes=settings.pending_bytes,
-        retention_days=settings.retention_days,
-    )
+def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:
+    """Have the application describe itself with what the framework cannot know."""
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = openapi.document(app, models)
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]  # the framework's own way to replace it
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.answering import answered, ask
 from service.errors import invalid
 from service.history.replicates import Hashes, hash_ids
-from service.questions import Answer, Asked, Question, answered, ask
+from service.questions import Answer, Asked, Question
 from service.recording import Names, check_ids
 from service.wire.payload import Payload
 from service.wire.stream import Part
@@ -73,7 +74,7 @@ class Asking:
         """Take a batch of which all but the logits is there.
 
         Raises:
-            InvalidDocument, XentError: as :func:`service.questions.ask` does.
+            InvalidDocument, XentError: as :func:`service.answering.ask` does.
         """
         with self._evaluating():
             asked = self._read(payload)
@@ -90,7 +91,7 @@ class Asking:
         """Take a batch of which no row is known.
 
         Raises:
-            InvalidDocument, XentError: as :func:`service.questions.ask` does, and for settings that
+            InvalidDocument, XentError: as :func:`service.answering.ask` does, and for settings that
                 only the whole batch could tell.
         """
         with self._evaluating():
@@ -122,7 +123,7 @@ class Asking:
         """Evaluate a batch that is all there.
 
         Raises:
-            InvalidDocument, XentError: as :func:`service.questions.ask` does.
+            InvalidDocument, XentError: as :func:`service.answering.ask` does.
         """
         since_s = time.perf_counter()
         self._answer = ask(

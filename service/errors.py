@@ -3,6 +3,7 @@
     ServiceError
     ├── Malformed                the bytes are not what they claim to be
     ├── NotOffered               a part of a protocol, or of a model, that is not there
+    ├── NoGraph                  a variant that is not to be had as an ONNX model
     ├── TooLarge                 more bytes, rows, classes or elements than allowed
     ├── UnsupportedMediaType     a media type or encoding that is not spoken here
     ├── InvalidDocument          understood, but not meaningful; names every offending part
@@ -22,6 +23,10 @@
     ├── ClientDisconnected       the client went away; nobody is left to answer
     ├── Unauthenticated          no key, or a wrong one
     ├── Forbidden                a key without the scope
+    ├── UnknownProject           nothing was recorded under that name
+    ├── UnknownAlert             the project has no alert of that name
+    ├── AlertExists              the project has one of that name already
+    ├── UnknownAnnotation        no note of that id
     ├── QueueFull                no place is left; says when to come again
     └── Unavailable              starting, draining, or out of time
         └── HistoryUnavailable   nothing can be recorded or asked for now; says when to come again
@@ -55,6 +60,10 @@ class Malformed(ServiceError):
 
 class NotOffered(ServiceError):
     """A part of a protocol, or of a model, that is not there; the message lists what is."""
+
+
+class NoGraph(ServiceError):
+    """A variant that is not to be had as an ONNX model; the message says why."""
 
 
 class TooLarge(ServiceError):
@@ -136,6 +145,22 @@ class Unauthenticated(ServiceError):
 
 class Forbidden(ServiceError):
     """A key without the scope."""
+
+
+class UnknownProject(ServiceError):
+    """Nothing was ever recorded under that name."""
+
+
+class UnknownAlert(ServiceError):
+    """The project has no alert of that name."""
+
+
+class AlertExists(ServiceError):
+    """The project has an alert of that name already."""
+
+
+class UnknownAnnotation(ServiceError):
+    """The project has no note of that id."""
 
 
 class QueueFull(ServiceError):

@@ -9,6 +9,7 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.answering import ask
 from service.direct import EXTENSION
 from service.engine import Engine, Permit, Work
 from service.evaluated import Chunk, Clock, Evaluated, Unrecorded
@@ -17,7 +18,7 @@ from service.keeping import digest, waiting
 from service.kernels import Kernels
 from service.keys import Keys
 from service.metrics import Metrics
-from service.questions import Question, ask
+from service.questions import Question
 from service.reading import Reading
 from service.settings import Settings
 from service.telemetry import notes_of

@@ -1,6 +1,7 @@
 """Labels that come after their logits, from request to answer: read, find, evaluate, correct."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -25,10 +26,10 @@ from service.wire.arrival import Arrival
 from service.wire.body import Incoming
 from service.wire.encodings import Decoder, decoder_for
 from service.wire.formats import DecodeLabels, labels_format
-from xentcore import Cancelled
 
 # Labels of other rows of the batch may come at the same time; then it is done once more.
 ATTEMPTS: Final = 5
+Done = Sequence[tuple[Relabelled, Corrected]]
 
 
 class Labelling:
@@ -81,12 +82,10 @@ class Labelling:
                 notes.request_bytes = incoming.size
                 notes.timings_ms["receive"] = 1000 * incoming.duration_s
             clock.lap("decode")
-            found, corrected = await self._corrected(late, permit, arrival)
+            done = await self._corrected(late, permit, arrival)
             clock.lap("record")
         notes.timings_ms.update(clock.laps_ms)
-        return LabelsAnswer(
-            batches=[_batch(each, what) for each, what in zip(found, corrected, strict=True)]
-        )
+        return LabelsAnswer(batches=[_batch(each, what) for each, what in done])
 
     def _read(
         self,
@@ -97,35 +96,26 @@ class Labelling:
     ) -> Late:
         """Return the request. On a worker."""
         plain = decoder(arrival.body(), limit=self._settings.body_bytes, cancelled=cancelled)
-        if cancelled():
-            raise Cancelled("given up before the labels were read")
         payload = decode(plain, self._limits, LabelsDocument.model_fields)
         return Late(validate(LabelsDocument, payload.document), payload.labels)
 
-    async def _corrected(
-        self, late: Late, permit: Permit, arrival: Arrival
-    ) -> tuple[Sequence[Relabelled], Sequence[Corrected]]:
-        document = late.document
-        for left in reversed(range(ATTEMPTS)):
-            kept = await self._recorder.kept(
-                document.project,
-                document.model,
-                document.model_version,
-                document.batch_id,
-                document.variant,
-            )
-            evaluate = partial(self._relabelling, late, kept)
-            found = await permit.run(evaluate, receive=arrival.receive, begun=True)
-            try:
-                corrected = await self._recorder.correct([each.correction for each in found])
-            except Outdated:
-                if not left:
-                    raise
-                continue
-            for each in corrected:
-                self._metrics.labelled.labels(each.status).inc()
-            return found, corrected
-        raise AssertionError("the last attempt returns or raises")
+    async def _corrected(self, late: Late, permit: Permit, arrival: Arrival) -> Done:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(Outdated):
+                return await self._attempt(late, permit, arrival)
+        return await self._attempt(late, permit, arrival)
+
+    async def _attempt(self, late: Late, permit: Permit, arrival: Arrival) -> Done:
+        named = late.document
+        kept = await self._recorder.kept(
+            named.project, named.model, named.model_version, named.batch_id, named.variant
+        )
+        evaluate = partial(self._relabelling, late, kept)
+        found = await permit.run(evaluate, receive=arrival.receive, begun=True)
+        corrected = await self._recorder.correct([each.correction for each in found])
+        for each in corrected:
+            self._metrics.labelled.labels(each.status).inc()
+        return list(zip(found, corrected, strict=True))
 
 
 def _batch(relabelled: Relabelled, corrected: Corrected) -> LabelledBatch:

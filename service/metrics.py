@@ -1,6 +1,6 @@
 """What is counted, in a registry of its own for every application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, get_args
 
@@ -14,13 +14,21 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from service.engine import Engine
+from service.history.watching import STATES
+from service.history.watching import State as AlertState
+from service.history.webhooks import Outcome
 from service.kernels import Kernels, State
 from xentcore import Result
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+AlertStates = Mapping[tuple[str, str], AlertState]  # by project and alert
 
 
 class Metrics:
@@ -61,6 +69,12 @@ class Metrics:
             "xent_rejected",
             "Requests refused for want of a place, of readiness or of time.",
             ["reason"],
+            registry=self.registry,
+        )
+        self.deliveries = Counter(
+            "xent_webhook_deliveries",
+            "Attempts to deliver a message about an alert.",
+            ["outcome"],
             registry=self.registry,
         )
         self.tracked = Counter(
@@ -124,9 +138,37 @@ class Metrics:
                 if number:
                     self.rows.labels(result.variant, outcome).inc(number)
 
+    def count_delivery(self, outcome: Outcome) -> None:
+        """Count an attempt to deliver a message."""
+        self.deliveries.labels(outcome).inc()
+
+    def show_alerts(self, states: Callable[[], AlertStates]) -> None:
+        """Show how alerts stand, as they say whenever the metrics are read."""
+        self.registry.register(_AlertCollector(states))
+
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _AlertCollector(Collector):
+    """Alerts come and go: what is shown is what there is."""
+
+    def __init__(self, states: Callable[[], AlertStates]) -> None:
+        self._states = states
+
+    @override
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield how alerts stand."""
+        family = GaugeMetricFamily(
+            "xent_alerts",
+            "How alerts stand: 1 for the state that holds.",
+            labels=["project", "alert", "state"],
+        )
+        for (project, alert), held in self._states().items():
+            for state in STATES:
+                family.add_metric([project, alert, state], float(state == held))
+        yield family
 
 
 def _is(kernels: Kernels, state: State) -> bool:

@@ -1,6 +1,6 @@
 """The OpenAPI document: operations from the registry, components from the schema models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import problems
+from service.history.annotations import Note
+from service.history.rules import Rule
+from service.schema.alerts import WebhookMessage
 from service.schema.answer import CompareAnswer, LossAnswer, Problem
 from service.schema.document import Document
 from service.schema.kserve import (
@@ -22,7 +25,7 @@ from service.schema.kserve import (
 from service.schema.models import Base64Tensor, features_model, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
-from xentcore import VARIANTS, Variant
+from xentcore import LABEL_KINDS, VARIANTS, Variant
 
 COMPONENTS: Final = "#/components/schemas/"
 EVALUATION_STATUSES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
@@ -31,9 +34,9 @@ TITLES: Final[Mapping[int, str]] = {
     400: "The bytes are not what they claim to be",
     401: "Missing or wrong key",
     403: "Key without the scope",
-    404: "Unknown variant, batch or model",
+    404: "Unknown variant, model, batch, project, annotation or alert",
     408: "Body not complete within the deadline",
-    409: "There before, and not the same",
+    409: "There already, and not the same",
     410: "The logits are not kept, or no longer",
     413: "More bytes, rows, classes or elements than allowed",
     415: "Media type or encoding not supported",
@@ -115,6 +118,84 @@ def compare_operation() -> dict[str, Any]:
     return _operation("CompareRequest", "CompareAnswer", example)
 
 
+def history_operation(
+    parameters: Sequence[Mapping[str, Any]], model: type[BaseModel]
+) -> dict[str, Any]:
+    """Return how the framework is told of a question about a project's history."""
+    tag = {"ETag": {"description": "Of the answer.", "schema": {"type": "string"}}}
+    return {
+        "responses": {
+            200: {"model": model, "description": "The answer.", "headers": tag},
+            304: {"description": "The copy that If-None-Match names is still right."},
+            **problem_responses(401, 403, 404, 422, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
+
+
+def export_operation(
+    parameters: Sequence[Mapping[str, Any]], media_types: Iterable[str]
+) -> dict[str, Any]:
+    """Return how the framework is told of a file that is sent."""
+    content = {each: {"schema": BINARY} for each in media_types}
+    return {
+        "responses": {
+            200: {"description": "The file, sent as it is read.", "content": content},
+            **problem_responses(401, 403, 404, 422, 429, 503),
+        },
+        "openapi_extra": {"parameters": list(parameters), "security": [{}, {"key": []}]},
+    }
+
+
+def change_operation(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of an operation that reads a small document itself, and who may ask."""
+    schema = {"schema": _ref(request.__name__), "example": dict(example)}
+    return {
+        "requestBody": {"required": True, "content": {json.MEDIA_TYPE: schema}},
+        "security": KEYS,
+    }
+
+
+def graph_operation() -> dict[str, Any]:
+    """Return the parameters of ``GET /variants/{variant}/onnx``, and the answers but problems."""
+    settings = {"type": "object", "additionalProperties": True}
+    tag = {"description": "Of the content.", "schema": {"type": "string"}}
+    return {
+        "parameters": [
+            _parameter("classes", {"type": "integer", "minimum": 1}, "Columns of the logits."),
+            _parameter(
+                "label_kind",
+                {"type": "string", "enum": list(LABEL_KINDS)},
+                "What labels the model takes; by default the first kind that the variant names, "
+                "`binary` aside.",
+            ),
+            _parameter(
+                "ignore_index",
+                {"type": ["integer", "null"], "default": -100},
+                "Label of rows to leave out; `none` for no label.",
+            ),
+            {
+                **_parameter(
+                    "settings",
+                    settings,
+                    "The variant's settings, each a parameter; "
+                    "lists are repeated or separated by commas.",
+                ),
+                "style": "form",
+                "explode": True,
+            },
+        ],
+        "responses": {
+            "200": {
+                "description": "The model.",
+                "headers": {"ETag": tag},
+                "content": {"application/octet-stream": {"schema": BINARY}},
+            },
+            "304": {"description": "The model is still the one of `If-None-Match`."},
+        },
+    }
+
+
 def labels_operation() -> dict[str, Any]:
     """Return the body and problems of ``POST /labels``."""
     example = {
@@ -175,6 +256,9 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
         InferenceAnswer,
         InferenceProblem,
         RegionRequest,
+        Rule,
+        WebhookMessage,
+        Note,
         *map(with_tensors, models),
     ]
     schemas = models_json_schema(
@@ -202,6 +286,17 @@ def text(app: FastAPI) -> str:
     """Return the document as it is kept beside the code: sorted, indented, with a last newline."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(app.openapi(), option=options).decode()
+
+
+def _parameter(name: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    required = name == "classes"
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "schema": dict(schema),
+        "description": description,
+    }
 
 
 def _tracked(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +340,8 @@ def _operation(
                 "description": "The answer. `Accept: application/x-safetensors` returns tensors.",
                 "headers": {
                     "Server-Timing": {
-                        "description": "receive, decode, compute and encode, in ms.",
+                        "description": "receive, decode, compute, record (where the batch is "
+                        "tracked) and encode, in ms.",
                         "schema": {"type": "string"},
                     }
                 },

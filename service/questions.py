@@ -1,17 +1,16 @@
 """What is asked of the core: one variant on a batch, or several on the same one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-import torch
 from torch import Tensor
 
 from service.answers import answer, comparison
 from service.errors import Fault, InvalidDocument, invalid
 from service.history.sums import HARDEST
 from service.late_labels import unlabelled
-from service.recording import Names, Recording, check_ids, check_track, record_asked, recording_of
+from service.recording import Recording, check_ids, check_track, record_asked
 from service.schema.document import Document
 from service.schema.validation import validate
 from service.schema.variants import SettingsModel, settings_from
@@ -19,7 +18,6 @@ from service.wire.payload import Payload, extent
 from xentcore import (
     Evaluation,
     Options,
-    Passes,
     Record,
     Result,
     Spec,
@@ -180,102 +178,6 @@ class CompareQuestion:
         ]
         made = comparison(parts, results, compared, class_names=names)
         return Answer(results, made, parts)
-
-
-def ask(
-    question: Question,
-    payload: Payload,
-    *,
-    per_class_limit: int | None,
-    device: torch.device,
-    passes: Passes,
-    cancelled: Callable[[], bool],
-) -> Answer:
-    """Evaluate a decoded request.
-
-    Raises:
-        InvalidDocument: the document is not meaningful.
-        XentError: the core refused; its pointer leads into the request.
-    """
-    try:
-        asked = question.read(payload, per_class_limit=per_class_limit)
-        evaluation = Evaluation.of(
-            payload.logits,
-            asked.labels(payload),
-            asked.specs,
-            sample_weights=payload.sample_weights,
-            outputs=set(asked.document.outputs),
-            options=asked.options,
-            device=device,
-            passes=passes,
-            compare=question.compares,
-            record=asked.record,
-            cancelled=cancelled,
-            await_rows=payload.await_rows,
-        )
-        return answered(question, evaluation, asked, cancelled=cancelled)
-    except XentError as error:
-        error.pointer = question.located(error)
-        raise
-
-
-def record_again(
-    question: Question,
-    payload: Payload,
-    asked: Asked,
-    *,
-    device: torch.device,
-    passes: Passes,
-    cancelled: Callable[[], bool],
-) -> Recording:
-    """Return what is to be recorded of a tracked request whose labels have come.
-
-    Raises:
-        InvalidDocument, XentError: as :func:`ask` does.
-    """
-    try:
-        evaluation = Evaluation.of(
-            payload.logits,
-            asked.labels(payload),
-            asked.specs,
-            sample_weights=payload.sample_weights,
-            options=asked.options,
-            device=device,
-            passes=passes,
-            record=asked.record,
-            cancelled=cancelled,
-        )
-        return recording_of(evaluation, asked.document, cancelled=cancelled)
-    except XentError as error:
-        error.pointer = question.located(error)
-        raise
-
-
-def answered(
-    question: Question,
-    evaluation: Evaluation,
-    asked: Asked,
-    *,
-    names: Names | None = None,
-    cancelled: Callable[[], bool],
-) -> Answer:
-    """Return the answer of an evaluation that has seen all rows, and what is to be recorded of it.
-
-    Args:
-        question: what was asked.
-        evaluation: of the batch.
-        asked: the request.
-        names: of the rows, where they came with them.
-        cancelled: asked now and then; once it returns true, ``Cancelled`` is raised.
-    """
-    document = asked.document
-    if names is not None:
-        document = document.model_copy(update={"sample_ids": names.listed})
-    answer = question.answer(evaluation, document)
-    if asked.record is None:
-        return answer
-    recording = recording_of(evaluation, asked.document, names, cancelled=cancelled)
-    return replace(answer, recording=recording)
 
 
 def _asked(

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.answering import record_again
 from service.errors import invalid
 from service.history.entries import Correction, KeptBatch
 from service.history.sums import Sums
 from service.kernels import Kernels
 from service.late_labels import Labels, of_all, of_some, rows_first, unlabelled, unpacked
-from service.questions import Asked, Question, record_again
+from service.questions import Asked, Question
 from service.recording import Recording, names_of
 from service.schema.track import LabelsDocument
 from service.wire.formats import SOURCES

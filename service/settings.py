@@ -12,7 +12,10 @@ from sqlalchemy.exc import ArgumentError
 
 from xentcore import kernels_dir
 
-Scope = Literal["evaluate", "metrics", "manage"]
+Scope = Literal["evaluate", "metrics", "read", "manage"]
+WebhookHost = Annotated[
+    str, Field(pattern=r"^([a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?|\[[0-9a-f:.]+\])(:\d{1,5})?$")
+]
 
 
 def _cores() -> int:
@@ -153,8 +156,19 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
-        description="key:scope+scope,... with scopes evaluate, metrics and manage; none leaves "
-        "all open",
+        description="key:scope+scope,... with scopes evaluate, metrics, read (the history) and "
+        "manage (alerts, notes, models); none leaves all open",
+    )
+    webhook_hosts: Annotated[tuple[WebhookHost, ...], NoDecode] = Field(
+        (),
+        description="hosts that webhooks of alerts may be sent to: host or host:port, comma "
+        "between; none refuses webhooks",
+    )
+    webhook_deadline_s: float = Field(
+        10.0, gt=0, description="a host must take each step of a webhook's delivery within, s"
+    )
+    alert_interval_s: float = Field(
+        10.0, gt=0, description="alerts of projects that changed are looked at this often, s"
     )
     database_url: SecretStr | None = Field(
         None,
@@ -210,6 +224,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(_api_key(part) for part in value.split(",") if part.strip())
+
+    @field_validator("webhook_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip().lower() for part in value.split(",") if part.strip())
 
     @field_validator("database_url")
     @classmethod

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.tracebacks import ExceptionDictTransformer
 from typing_extensions import override
 
-from service.errors import QueueFull, Unavailable
+from service.errors import HistoryUnavailable, QueueFull, Unavailable
 from service.metrics import Metrics
 from service.problems import CLIENT_CLOSED, new_request_id, problem_response
 from service.settings import Settings
@@ -23,6 +23,12 @@ REQUEST_ID_HEADER: Final = b"x-request-id"
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # Asked every few seconds.
 QUIET: Final = ("/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
+# Why work was refused that may well be taken later: the first that fits.
+REASONS: Final[Mapping[type[Exception], str]] = {
+    QueueFull: "queue_full",
+    HistoryUnavailable: "history_unavailable",
+    Unavailable: "unavailable",
+}
 Logger = structlog.typing.FilteringBoundLogger
 
 
@@ -135,8 +141,8 @@ class Telemetry:
         self._metrics.duration_s.labels(route).observe(duration_s)
         self._metrics.request_bytes.inc(notes.request_bytes)
         self._metrics.response_bytes.inc(answer.size)
-        if isinstance(notes.error, QueueFull | Unavailable):
-            reason = "queue_full" if isinstance(notes.error, QueueFull) else "unavailable"
+        reason = next((each for kind, each in REASONS.items() if isinstance(notes.error, kind)), "")
+        if reason:
             self._metrics.rejected.labels(reason).inc()
         log = self._log.debug if route in QUIET else self._log.info
         more = {} if notes.error is None else {"error": type(notes.error).__name__}

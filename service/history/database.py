@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 
@@ -42,6 +43,11 @@ PATIENCE: Final = {
 def sqlite_url(folder: Path) -> str:
     """Return the address of the database that lies in a folder."""
     return f"sqlite:///{folder.resolve() / 'history.sqlite3'}"
+
+
+def url_of(address: SecretStr | None, folder: Path) -> str:
+    """Return the address of a database: what the settings say, else that of a file in a folder."""
+    return sqlite_url(folder) if address is None else address.get_secret_value()
 
 
 class Database:

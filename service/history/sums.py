@@ -174,7 +174,7 @@ def merge(parts: Iterable[Sums]) -> Sums:
     hashes = [part.sketch for part in parts]
     whole.sketch = np.unique(np.concatenate([np.zeros(0, SKETCH), *hashes]))[:SKETCH_SIZE]
     rows = [row for part in parts for row in part.hardest]
-    whole.hardest = sorted(rows, key=_hardness)[:HARDEST]
+    whole.hardest = sorted(rows, key=hardness)[:HARDEST]
     return whole
 
 
@@ -190,5 +190,6 @@ def _merged(dtype: np.dtype[Any], key: str, parts: Sequence[Records]) -> Records
     return merged
 
 
-def _hardness(row: Mapping[str, Any]) -> tuple[float, int, str, int]:
+def hardness(row: Mapping[str, Any]) -> tuple[float, int, str, int]:
+    """Return what hardest rows are sorted by: the largest loss first, ties in a fixed order."""
     return (-row["loss"], row["time"], row["batch_id"], row["row"])

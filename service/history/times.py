@@ -12,7 +12,8 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
 # Lengths of the buckets that are kept, in microseconds; each is a whole number of the one before.
-LEVELS: Final = (MINUTE, HOUR, DAY)
+# So close that a bucket of a chart is made of few: of at most six, up to two days.
+LEVELS: Final = (MINUTE, 5 * MINUTE, HOUR, 6 * HOUR, DAY)
 
 # Steps that a chart may have where none is asked for. Each is whole buckets of a level.
 STEPS: Final = (
@@ -78,6 +79,12 @@ def parse_step(value: str) -> int:
     if match is None:
         raise ValueError("write a step as 15m, 6h or 1d, or auto")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def step_text(step_us: int) -> str:
+    """Return a step, of whole minutes, as :func:`parse_step` reads it."""
+    unit, length = next(each for each in reversed(_UNITS.items()) if step_us % each[1] == 0)
+    return f"{step_us // length}{unit}"
 
 
 def auto_step(span_us: int, max_points: int) -> int:

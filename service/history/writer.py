@@ -126,7 +126,9 @@ class Writer:
         """
         waiting = asyncio.wrap_future(self.submit(work, size_bytes=size_bytes))
         try:
-            return await asyncio.wait_for(waiting, deadline_s)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            async with asyncio.timeout(deadline_s):
+                return await waiting
         except TimeoutError:
             raise HistoryUnavailable(
                 f"nothing could be recorded within {deadline_s:g} s: send it again; what was "

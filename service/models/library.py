@@ -1,12 +1,13 @@
 """The models that are served: listed, tried, loaded, added, removed."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from service.errors import BrokenModel, Unavailable
+from service.errors import BrokenModel, Unavailable, UnknownModel
 from service.models.description import Description
 from service.models.examine import digest_of, feeds, prepared
 from service.models.folder import Folder, Signature
@@ -58,19 +59,27 @@ class Library:
         """How many models are loaded."""
         return self._loaded.size
 
-    def names(self) -> list[str]:
-        """Return the names of the models."""
-        return self._folder.names()
-
     def versions(self, name: str) -> list[Version]:
         """Return the versions of a model, newest first; those that are new are tried.
 
         Raises:
             InvalidDocument, UnknownModel: a name that is none, or no model's.
         """
-        found = self._folder.versions(name)[::-1]
         with self._trials() as trials:
-            listed = [Version(each, self._try(trials, name, each)) for each in found]
+            return self._listed(trials, name)
+
+    def all(self) -> dict[str, list[Version]]:
+        """Return the versions of all models, as :meth:`versions` does of one."""
+        listed = {}
+        with self._trials() as trials:
+            for name in self._folder.names():
+                with suppress(UnknownModel):  # without a version, or gone meanwhile
+                    listed[name] = self._listed(trials, name)
+        return listed
+
+    def _listed(self, trials: Trials, name: str) -> list[Version]:
+        found = self._folder.versions(name)[::-1]
+        listed = [Version(each, self._try(trials, name, each)) for each in found]
         there = set(found)
         for known in [key for key in self._tried if key[0] == name and key[1] not in there]:
             self._tried.pop(known, None)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
@@ -23,10 +23,6 @@ def router() -> APIRouter:
     """Return the routes."""
     routes = APIRouter(include_in_schema=False)
     page = (DOCS / "index.html").read_text()
-
-    @routes.get("/")
-    async def home() -> Response:
-        return RedirectResponse("docs")
 
     @routes.get("/docs")
     async def docs() -> Response:

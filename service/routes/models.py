@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import APIRouter, Query, Request, status
 from fastapi.responses import JSONResponse, Response
 
-from service.errors import NotOffered, UnknownModel, UnsupportedMediaType
+from service.errors import NotOffered, UnsupportedMediaType
 from service.exchange import Exchange
 from service.keys import Keys
 from service.models.conversation import Conversation
@@ -90,19 +90,10 @@ class Served:
         return await asyncio.to_thread(self._page, name)
 
     def _pages(self) -> list[ModelPage]:
-        pages = []
-        for name in self._shelf.library().names():
-            try:
-                pages.append(self._page(name))
-            except UnknownModel:  # without a version, or gone meanwhile
-                continue
-        return pages
+        return [_listed(name, found) for name, found in self._shelf.library().all().items()]
 
     def _page(self, name: str) -> ModelPage:
-        return ModelPage(name=name, versions=list(map(_version, self._versions(name))))
-
-    def _versions(self, name: str) -> "list[Version]":
-        return self._shelf.library().versions(name)
+        return _listed(name, self._shelf.library().versions(name))
 
     async def upload(self, request: Request, name: str, version: str) -> Response:
         """Add a version. Raises what the library does, and what receiving a body does."""
@@ -230,6 +221,10 @@ def router(served: Served, exchange: Exchange) -> APIRouter:
         return await answered(request, served.converse(name, version, variant))
 
     return routes
+
+
+def _listed(name: str, versions: "list[Version]") -> ModelPage:
+    return ModelPage(name=name, versions=list(map(_version, versions)))
 
 
 def _version(listed: "Version") -> ModelVersion:

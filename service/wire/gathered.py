@@ -3,6 +3,7 @@
 from itertools import chain
 
 import torch
+from torch import Tensor
 
 from service.wire.payload import Body, Payload
 from service.wire.piece import Piece
@@ -13,7 +14,7 @@ class Gathering:
     """Takes the rows of a stream together; a :class:`service.wire.stream.Consumer`."""
 
     def __init__(self) -> None:
-        self._payload: Payload | None = None
+        self._batch: Payload | None = None
         self._parts: list[Part] = []
 
     def known(self, payload: Payload) -> bool:  # noqa: ARG002  (the protocol's)
@@ -22,36 +23,35 @@ class Gathering:
 
     def unknown(self, payload: Payload) -> bool:
         """Take a batch of which no row is known."""
-        self._payload = payload
+        self._batch = payload
         return True
 
     def add(self, part: Part) -> None:
         """Take the next rows."""
         self._parts.append(part)
 
-    def whole(self, payload: Payload) -> None:
+    def whole(self, payload: Payload) -> None:  # noqa: ARG002  (the protocol's)
         """Take a batch that is all there."""
-        self._payload = payload
+        raise AssertionError("formats that are read as a whole are decoded as a whole")
 
     def payload(self) -> Payload:
         """Return the batch; rows that came with their names have them in its document."""
-        payload, parts = self._payload, self._parts
-        if payload is None:
-            raise AssertionError("asked for once the stream is read")
-        if payload.coming is None:
-            return payload
+        batch, parts = self._batch, self._parts
+        if batch is None or batch.labels is None:
+            raise AssertionError("a stream that was read to its end has its columns")
         names = [part.sample_ids for part in parts if part.sample_ids is not None]
         weights = [part.sample_weights for part in parts if part.sample_weights is not None]
-        logits = torch.empty_like(payload.logits, device="cpu")
-        labels = torch.empty_like(payload.labels, device="cpu")  # type: ignore[arg-type]  # columns
+        named = {"sample_ids": list(chain.from_iterable(names))} if names else {}
         return Payload(
-            {**payload.document, "sample_ids": list(chain.from_iterable(names))}
-            if payload.coming.named
-            else payload.document,
-            torch.cat([logits, *(part.logits for part in parts)]),
-            torch.cat([labels, *(part.labels for part in parts)]),
+            {**batch.document, **named},
+            torch.cat([_none_of(batch.logits), *(part.logits for part in parts)]),
+            torch.cat([_none_of(batch.labels), *(part.labels for part in parts)]),
             torch.cat(weights) if weights else None,
         )
+
+
+def _none_of(column: Tensor) -> Tensor:
+    return torch.empty_like(column, device="cpu")
 
 
 def gathered(open_stream: OpenStream, body: Body, terms: Terms) -> Payload:

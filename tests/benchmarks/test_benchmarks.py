@@ -76,7 +76,13 @@ def test_a_refusal_is_told_in_the_words_of_the_service() -> None:
 
 
 @pytest.mark.parametrize(
-    "ideas", [["core-wide", "variants", "growth", "cuda"], ["transfer", "json"]], ids=" ".join
+    "ideas",
+    [
+        ["core-wide", "variants", "growth", "cuda"],
+        ["transfer", "json"],
+        ["tracked"],
+    ],
+    ids=" ".join,
 )
 def test_tables_are_made(ideas: list[str], tmp_path: Path) -> None:
     assert set(ideas) <= set(IDEAS)
@@ -89,3 +95,9 @@ def test_tables_are_made(ideas: list[str], tmp_path: Path) -> None:
     found = Report.read(raw.read_text())
     assert len(found.tables) == len(ideas)
     assert all(table.title in done.stdout for table in found.tables)
+
+
+def test_no_batch_is_lost_or_counted_twice_by_a_kill() -> None:
+    table = IDEAS["kills"](quick=True)
+    assert isinstance(table, Table)
+    assert all(table.met(row) for row in table.rows if row.target)

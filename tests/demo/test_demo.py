@@ -31,6 +31,8 @@ def test_every_variant_is_shown_within_the_width_and_the_same_every_time(
     assert "use /loss/categorical" in shown
     assert "FAIL" not in shown
     assert max(map(len, shown.splitlines())) <= WIDTH
+    assert "worse since the blur: three and eight, and no other digit" in shown
+    # Every batch of the month is there already, and counted once.
     assert main(url) == 0
     assert capsys.readouterr().out == shown
 

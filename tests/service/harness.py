@@ -12,6 +12,7 @@ from service.kernels import Kernels
 from service.metrics import Metrics
 from service.server import Server, make_server
 from service.settings import Settings
+from service.tracking import Tracking
 
 BATCH = {"logits": [[2.0, 1.0, 0.0, -1.0], [0.1, 0.2, 0.3, 0.4]], "labels": [0, 3]}
 SAFETENSORS = "application/x-safetensors"
@@ -32,6 +33,7 @@ class Running:
         self.server: Server = make_server(Settings.model_validate(given))
         self.kernels: Kernels = self.server.config.app.state.kernels  # type: ignore[union-attr]
         self.metrics: Metrics = self.server.config.app.state.metrics  # type: ignore[union-attr]
+        self.tracking: Tracking = self.server.config.app.state.tracking  # type: ignore[union-attr]
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         until(lambda: self.server.started or not self._thread.is_alive())

@@ -18,7 +18,7 @@ from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
 from service.wire.buffer import FIRST_BYTES, Buffer
 from service.wire.encodings import identity
-from service.wire.formats import JSON, SAFETENSORS, answer_format
+from service.wire.formats import JSON, SAFETENSORS, Spoken, answer_format
 from tests.service.conftest import Start
 from xentcore import VARIANTS, Cancelled
 
@@ -116,6 +116,7 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
         kernels=running.kernels,
         keys=Keys(()),
         metrics=running.metrics,
+        tracking=running.tracking,
         device=torch.device("cpu"),
     )
     variant = VARIANTS["sparse"]
@@ -126,7 +127,7 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
 
     arrival = Arrival(Incoming(empty, {}, limit=10, deadline_s=1))
     await arrival.begin(early=False)
-    work = exchange._work(arrival, question, identity, (JSON, JSON))
+    work = exchange._work(arrival, question, Spoken(JSON, identity, JSON))
     with pytest.raises(Cancelled):
         work(lambda: True)
 

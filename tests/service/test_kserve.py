@@ -451,6 +451,7 @@ def test_binary_data_is_not_copied(length: int) -> None:
     body = buffer.body()
     payload = decode(body, len(head), model, limits, Regions("off")).payload
     for found, begin in ((payload.logits, 0), (payload.labels, LOGITS.nbytes)):
+        assert found is not None
         assert found.data_ptr() == body.ctypes.data + len(head) + begin
     del found
     # Nothing that is decoded holds itself: a body is gone as soon as nobody wants it.

@@ -239,9 +239,9 @@ def test_what_is_in_use_may_be_unregistered(mode: Mode) -> None:
         "ä",
         "x" * 256,
         "nothing-of-this-name",
-        f"{KEY}-link",
-        f"{KEY}-folder",
-        f"{KEY}-pipe",
+        "KEY-link",
+        "KEY-folder",
+        "KEY-pipe",
     ],
 )
 def test_keys_that_name_no_shared_memory(server: Running, key: str) -> None:
@@ -250,7 +250,7 @@ def test_keys_that_name_no_shared_memory(server: Running, key: str) -> None:
     (folder / f"{KEY}-folder").mkdir()
     os.mkfifo(folder / f"{KEY}-pipe")
     try:
-        response = register(server.client, key=key, byte_size=1)
+        response = register(server.client, key=key.replace("KEY", KEY), byte_size=1)
     finally:
         (folder / f"{KEY}-link").unlink()
         (folder / f"{KEY}-folder").rmdir()

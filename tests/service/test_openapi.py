@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 
 from service import openapi
 from service.app import create_app
+from service.history import times
 from service.schema.variants import settings_model
 from service.settings import Settings
 from service.version import VERSION
@@ -75,9 +76,23 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
     protocol = {"v2", "v2_live", "v2_ready", "v2_index", "v2_stats"}
     regions = {"v2_region_register", "v2_region_unregister", "v2_region_status"}
     regions |= {"v2_regions_unregister", "v2_regions_status"}
-    others = {"compare", "labels", "variants", "variant", "live", "ready", "metrics"}
+    others = {
+        "compare",
+        "labels",
+        "variants",
+        "variant",
+        "variant_onnx",
+        "live",
+        "ready",
+        "metrics",
+    }
     served = {"models", "model", "model_upload", "model_delete", "model_loss"}
-    assert ids == losses | models | protocol | regions | others | served
+    asking = {"projects", "series", "timeseries", "options"}
+    asking |= {"classes", "hardest", "calibration", "histogram"}
+    asking |= {"annotations", "note_create", "note_delete", "export"}
+    watching = {"compare_history", "alerts", "alert_create", "alert_delete"}
+    known = losses | models | protocol | regions | others | served | asking | watching
+    assert ids == known
 
 
 @pytest.mark.parametrize("slug", sorted(VARIANTS))
@@ -92,6 +107,45 @@ def test_examples_fit_their_schema_and_work(
     outputs = [output for output in OUTPUTS if output != "row_statistics"]
     answer = client.post(f"/loss/{slug}", json={**example, "outputs": outputs})
     schema(document, "LossAnswer").validate(answer.json())
+
+
+@pytest.mark.parametrize("path", ["/compare", "/loss/sparse", "/loss/binary", "/loss/ordinal"])
+def test_tracked_examples_fit_their_schema_and_work(
+    document: Document, client: httpx2.Client, path: str
+) -> None:
+    operation = document["paths"][path]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    name = content["schema"]["$ref"].rpartition("/")[2]
+    example = content["examples"]["track"]["value"]
+    schema(document, name).validate(example)
+    # As written it is too old some day, and a comparison has the batches of its variants.
+    example["track"] |= {"event_time": times.text(times.now()), "batch_id": path}
+    answer = client.post(path, json=example)
+    assert answer.status_code == 200, answer.text
+    kind = "CompareAnswer" if path == "/compare" else "LossAnswer"
+    schema(document, kind).validate(answer.json())
+
+
+def test_the_example_of_late_labels_fits_and_works(
+    document: Document, client: httpx2.Client
+) -> None:
+    content = document["paths"]["/labels"]["post"]["requestBody"]["content"]["application/json"]
+    example = content["example"]
+    schema(document, "LabelsRequest").validate(example)
+    names = ("project", "model", "model_version", "batch_id")
+    tracked = {
+        **{name: example[name] for name in names},
+        "project": "late",
+        "event_time": times.text(times.now()),
+        "label_schema": {"name": "classes", "classes": ["a", "b", "c", "d"]},
+        "pending": True,
+    }
+    pending = {"logits": BATCH["logits"], "track": tracked}
+    schema(document, "SparseRequest").validate(pending)
+    assert client.post("/loss/sparse", json=pending).status_code == 200
+    answer = client.post("/labels", json={**example, "project": "late"})
+    assert answer.status_code == 200, answer.text
+    schema(document, "LabelsAnswer").validate(answer.json())
 
 
 def test_the_comparison_and_problems_fit_their_schema(

@@ -60,6 +60,7 @@ def test_nested_lists_of_any_shape_arrive_exactly(array: np.ndarray) -> None:
 )
 def test_labels_keep_their_kind(labels: str, dtype: torch.dtype) -> None:
     payload = decode(request(labels=labels))
+    assert payload.labels is not None
     assert payload.labels.dtype == dtype
     assert payload.labels.tolist() == json.loads(labels)
 
@@ -78,6 +79,7 @@ def test_the_document_is_plain_and_sample_weights_are_a_tensor() -> None:
 def test_empty_lists_are_empty_tensors(shape: str) -> None:
     payload = decode(request(shape, "[]"))
     assert payload.logits.shape == np.array(json.loads(shape)).shape
+    assert payload.labels is not None
     assert payload.labels.shape == (0,)
 
 
@@ -203,6 +205,7 @@ def test_bfloat16_and_empty_base64_tensors() -> None:
         request(base64_tensor(bits, "bfloat16"), base64_tensor(np.empty((0, 4)), "float64"))
     )
     assert payload.logits.tolist() == [[1.0, -2.0]]
+    assert payload.labels is not None
     assert payload.labels.shape == (0, 4)
 
 

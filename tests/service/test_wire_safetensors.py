@@ -52,6 +52,7 @@ def test_tensors_arrive_exactly(dtype: torch.dtype, labels: torch.dtype) -> None
     payload = decode(save(sent))
     assert payload.document == {}
     assert torch.equal(payload.logits, sent["logits"])
+    assert payload.labels is not None
     assert torch.equal(payload.labels, sent["labels"])
 
 
@@ -63,6 +64,7 @@ def test_everything_at_once_and_in_place() -> None:
     assert payload.document == {"settings": {"a": 1}}
     assert payload.sample_weights is not None
     assert payload.class_weights is not None
+    assert payload.labels is not None
     start = raw.ctypes.data
     for tensor in (payload.logits, payload.labels, payload.sample_weights, payload.class_weights):
         assert start <= tensor.data_ptr() < start + len(raw)

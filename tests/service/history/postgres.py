@@ -1,5 +1,6 @@
 """A PostgreSQL server of one's own, from Debian's package, in a folder that goes with it."""
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -22,6 +23,8 @@ OPTIONS = {
 }
 
 START_S = 30
+PRCTL = ctypes.CDLL(None).prctl
+PR_SET_PDEATHSIG = 1
 
 
 def programs() -> Path | None:
@@ -33,6 +36,11 @@ def programs() -> Path | None:
     if found:
         return found[-1].parent
     return Path(on_path).resolve().parent if on_path else None
+
+
+def _end_with_parent() -> None:
+    """Have this process ended when the one that started it ends, even if that is killed."""
+    PRCTL(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 class Postgres:
@@ -58,6 +66,10 @@ class Postgres:
         )
         self.start()
 
+    @property
+    def runs(self) -> bool:
+        return self._server.poll() is None
+
     def start(self) -> None:
         options = [f"-c{name}={value}" for name, value in OPTIONS.items()]
         with (self.folder / "log").open("ab") as log:
@@ -73,6 +85,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                preexec_fn=_end_with_parent,
                 **self._who,
             )
         self._wait_until_it_answers()

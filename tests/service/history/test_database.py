@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pydantic import SecretStr
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from service.history.database import Database, sqlite_url
+from service.history.database import Database, sqlite_url, url_of
 from service.history.tables import METADATA, project
 from tests.service.history.postgres import Postgres
 
@@ -24,6 +25,11 @@ MIGRATE = (
 def names(database: Database) -> list[str]:
     with database.reading() as connection:
         return list(connection.execute(select(project.c.name).order_by(project.c.id)).scalars())
+
+
+def test_the_history_lies_in_the_data_directory_where_nobody_says_otherwise(tmp_path: Path) -> None:
+    assert url_of(None, tmp_path) == f"sqlite:///{tmp_path}/history.sqlite3"
+    assert url_of(SecretStr("postgresql://db/xent"), tmp_path) == "postgresql://db/xent"
 
 
 def test_migrations_make_the_tables_that_the_code_names(database: Database) -> None:

@@ -30,7 +30,9 @@ CONTEXT.set_forkserver_preload([record_until_killed.__module__])
 def started(url: str, seed: int) -> tuple[ForkServerProcess, Connection]:
     """Return a process that records, and what it tells."""
     telling, told = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(target=record_until_killed, args=(url, seed, NUMBERS, told))
+    child = CONTEXT.Process(
+        target=record_until_killed, args=(url, seed, NUMBERS, told), daemon=True
+    )
     child.start()
     told.close()
     assert os.read(telling.fileno(), 10) == b"0 started\n"

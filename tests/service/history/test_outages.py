@@ -3,6 +3,7 @@
 import signal
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,24 +22,32 @@ from tests.service.history.starting import Lines, recording
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def server(postgres: Postgres) -> Iterator[Postgres]:
+    """The server of the session, which runs again afterwards."""
+    yield postgres
+    if not postgres.runs:
+        postgres.start()
+
+
 def events(lines: Lines) -> list[str]:
     return [line["event"] for line in lines]
 
 
-async def test_a_server_that_comes_back_is_used_again(postgres: Postgres) -> None:
+async def test_a_server_that_comes_back_is_used_again(server: Postgres) -> None:
     lines: Lines = []
-    with created(postgres) as url:
+    with created(server) as url:
         database = Database(url)
         async with recording(database, lines=lines) as recorder:
             await recorder.record([entry(1)])
-            postgres.stop()
+            server.stop()
             for number in (2, 3):
                 with pytest.raises(HistoryUnavailable, match="does not answer") as caught:
                     await recorder.record([entry(number)])
                 assert caught.value.retry_after_s == 5
             with pytest.raises(HistoryUnavailable):
                 await recorder.classes_of("zoo", "animals")
-            postgres.start()
+            server.start()
             assert (await recorder.record([entry(2)]))[0].status == "created"
             assert await recorder.classes_of("zoo", "animals")
             assert (await recorder.record([entry(1)]))[0].status == "replayed"
@@ -47,28 +56,28 @@ async def test_a_server_that_comes_back_is_used_again(postgres: Postgres) -> Non
     assert events(lines) == ["history unavailable", "history available"]
 
 
-async def test_a_server_may_be_gone_at_the_start(postgres: Postgres) -> None:
-    with created(postgres, "template0") as url:
+async def test_a_server_may_be_gone_at_the_start(server: Postgres) -> None:
+    with created(server, "template0") as url:
         database = Database(url)
-        postgres.stop()
+        server.stop()
         async with recording(database) as recorder:
             with pytest.raises(HistoryUnavailable):
                 await recorder.record([entry(1)])
-            postgres.start()
+            server.start()
             assert (await recorder.record([entry(1)]))[0].status == "created"
         database.close()
 
 
 async def test_tables_are_made_when_the_server_is_there_and_nobody_records(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.history.writer.RETRY_AFTER_S", 0.05)
     lines: Lines = []
-    with created(postgres, "template0") as url:
+    with created(server, "template0") as url:
         database = Database(url)
-        postgres.stop()
+        server.stop()
         async with recording(database, lines=lines):
-            postgres.start()
+            server.start()
             waited = threading.Event()
             for _ in range(400):
                 if "history available" in events(lines):
@@ -78,9 +87,9 @@ async def test_tables_are_made_when_the_server_is_there_and_nobody_records(
         database.close()
 
 
-async def test_a_transaction_that_its_server_ends_is_refused(postgres: Postgres) -> None:
+async def test_a_transaction_that_its_server_ends_is_refused(server: Postgres) -> None:
     lines: Lines = []
-    with created(postgres) as url:
+    with created(server) as url:
         database = Database(url)
         async with recording(database, lines=lines) as recorder:
             crashes = iter([True])
@@ -88,32 +97,32 @@ async def test_a_transaction_that_its_server_ends_is_refused(postgres: Postgres)
             @event.listens_for(database._writers, "commit")
             def crash(_: object) -> None:
                 if next(crashes, False):
-                    postgres.stop(signal.SIGQUIT)
+                    server.stop(signal.SIGQUIT)
 
             with pytest.raises(HistoryUnavailable):
                 await recorder.record([entry(1)])
-            postgres.start()
+            server.start()
             assert (await recorder.record([entry(1)]))[0].status == "created"
         database.close()
 
 
-async def test_a_replica_takes_no_writes(postgres: Postgres) -> None:
-    with created(postgres) as url:
+async def test_a_replica_takes_no_writes(server: Postgres) -> None:
+    with created(server) as url:
         name = url.split("@/")[1].split("?")[0]
         database = Database(url)
-        postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         async with recording(database) as recorder:
             with pytest.raises(HistoryUnavailable):
                 await recorder.record([entry(1)])
-            postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+            server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
             database.close()  # as when its server is replaced by another
             assert (await recorder.record([entry(1)]))[0].status == "created"
         database.close()
 
 
-async def test_a_wrong_password_is_not_shown(postgres: Postgres) -> None:
+async def test_a_wrong_password_is_not_shown(server: Postgres) -> None:
     lines: Lines = []
-    url = f"postgresql://nobody:hunter2@/nowhere?host={postgres.folder}"
+    url = f"postgresql://nobody:hunter2@/nowhere?host={server.folder}"
     database = Database(url)
     async with recording(database, lines=lines) as recorder:
         with pytest.raises(HistoryUnavailable) as caught:

@@ -5,6 +5,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def history(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[History]:
     """A server that takes bodies as a whole, and one that takes what it can in pieces."""
-    settings = {"stream_bytes": 0, "piece_bytes": 1000} if request.param == "pieces" else {}
+    settings = {"stream_bytes": 0, "piece_bytes": 64} if request.param == "pieces" else {}
     found = History.start(tmp_path_factory.mktemp(request.param), **settings)
     yield found
     found.running.stop()
@@ -108,7 +109,7 @@ def test_rows_without_names_have_no_replicates(history: History, kind: str) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_answer_is_that_of_the_same_batch_untracked(history: History, kind: str) -> None:
-    asked = {"outputs": EVERYTHING, "k": 3, "per_class_limit": 2}
+    asked: dict[str, Any] = {"outputs": EVERYTHING, "k": 3, "per_class_limit": 2}
     if kind == ARROW:
         asked["outputs"] = EVERYTHING[2:]
     tracked = history.send("/loss/sparse", body_of(kind, f"answers {kind}", **asked), kind)
@@ -120,7 +121,7 @@ def test_the_answer_is_that_of_the_same_batch_untracked(history: History, kind: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_in_tensors_tells_it_in_its_document(history: History, kind: str) -> None:
-    asked = {"outputs": ["per_class", "gradient"]}
+    asked: dict[str, Any] = {"outputs": ["per_class", "gradient"]}
     headers = {"content-type": kind, "accept": SAFETENSORS}
     name = f"tensors {kind}"
     answers = [

@@ -1,0 +1,1 @@
+"""The dashboard: pages, charts as SVG, and what they ask of the history. It never evaluates."""

@@ -1,0 +1,1 @@
+"""Losses as ONNX graphs: the same numbers where no service is, in a browser or on a device."""

@@ -1,0 +1,154 @@
+"""What happened when: from what was recorded, and from what people and rules wrote down."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy import Connection, delete, insert, select, update
+
+from service.errors import UnknownAnnotation, invalid
+from service.history import tables, times
+from service.history.questions import Selection
+from service.history.rollups import View, project_of
+from service.history.selection import Series, matching
+
+NOTE: Final = "note"
+MOST: Final = 1000
+_DIGITS: Final = 18  # of an id
+
+
+class Note(BaseModel):
+    """What somebody says of a moment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: AwareDatetime = Field(description="RFC 3339 with an offset.")
+    text: str = Field(min_length=1, max_length=2000)
+    series: int | None = Field(None, description="The series that it is about.")
+
+
+def answer(view: View, selection: Selection) -> dict[str, Any]:
+    """Return what happened in the time of a selection, the latest first, and at most 1000 things.
+
+    Versions and label schemas that begin, windows in which batches were corrected or completed,
+    alerts that changed their state, and notes.
+    """
+    series = matching(view, selection)
+    found = [
+        *_begun(series),
+        *_corrected(view, series),
+        *_written(view, {each.id for each in series}),
+    ]
+    start, end = selection.from_, selection.to
+    within = [
+        each
+        for each in found
+        if (start is None or each["time"] >= start) and (end is None or each["time"] < end)
+    ]
+    within.sort(key=lambda each: (-each["time"], each["kind"], each["text"]))
+    return {
+        "project": view.project,
+        "revision": view.revision,
+        "annotations": [{**each, "time": times.text(each["time"])} for each in within[:MOST]],
+    }
+
+
+def write(connection: Connection, project: str, note: Note) -> dict[str, Any]:
+    """Keep a note.
+
+    Raises:
+        UnknownProject: nothing was ever recorded under that name.
+        InvalidDocument: the project has no such series.
+    """
+    project_id = project_of(connection, project).id
+    time = times.to_us(note.time)
+    if note.series is not None:
+        of = select(tables.series.c.project_id).where(tables.series.c.id == note.series)
+        if connection.execute(of).scalar_one_or_none() != project_id:
+            raise invalid("/series", "the project has no such series; GET .../series lists them")
+    key = connection.execute(
+        insert(tables.annotation)
+        .values(project_id=project_id, time=time, kind=NOTE, text=note.text, series_id=note.series)
+        .returning(tables.annotation.c.id)
+    ).scalar_one()
+    _revise(connection, project_id)
+    made = _annotation(time, NOTE, note.text, series=note.series, key=key)
+    return {**made, "time": times.text(time)}
+
+
+def remove(connection: Connection, project: str, key: str) -> None:
+    """Forget a note.
+
+    Raises:
+        UnknownProject: nothing was ever recorded under that name.
+        UnknownAnnotation: it has no such note; what was recorded cannot be removed.
+    """
+    project_id = project_of(connection, project).id
+    annotation = tables.annotation.c
+    gone = (
+        connection.execute(
+            delete(tables.annotation).where(
+                annotation.id == int(key),
+                annotation.project_id == project_id,
+                annotation.kind == NOTE,
+            )
+        ).rowcount
+        if key.isascii() and key.isdecimal() and len(key) <= _DIGITS
+        else 0
+    )
+    if not gone:
+        raise UnknownAnnotation("the project has no note of this id")
+    _revise(connection, project_id)
+
+
+def _begun(series: list[Series]) -> Iterator[dict[str, Any]]:
+    """Yield the first data of each version of a model, and of each label schema after its first."""
+    versions: dict[tuple[str, str], int] = {}
+    schemas: dict[tuple[str, int], int] = {}
+    for each in series:
+        version = (each.model, each.model_version)
+        schema = (each.schema.name, each.schema.version)
+        versions[version] = min(each.first, versions.get(version, each.first))
+        schemas[schema] = min(each.first, schemas.get(schema, each.first))
+    for (model, model_version), time in versions.items():
+        yield _annotation(time, "version", f"first data of {model} {model_version}")
+    for (name, number), time in schemas.items():
+        if number > 1:
+            text = f"the classes of label schema {name} changed: version {number}"
+            yield _annotation(time, "schema", text)
+
+
+def _corrected(view: View, series: list[Series]) -> Iterator[dict[str, Any]]:
+    """Yield the hours whose batches were corrected, or completed by late labels."""
+    rollup = tables.rollup.c
+    query = select(rollup.series_id, rollup.start, rollup.revision - rollup.batches).where(
+        rollup.length == times.HOUR, rollup.revision > rollup.batches
+    )
+    names = {each.id: f"{each.model} {each.model_version}, {each.variant}" for each in series}
+    for key, start, count in view.connection.execute(query):
+        if key in names:
+            text = f"labels of {names[key]} came late or were corrected, {count} times in the hour"
+            yield _annotation(start, "correction", text, series=key)
+
+
+def _written(view: View, series: set[int]) -> Iterator[dict[str, Any]]:
+    annotation = tables.annotation.c
+    query = select(
+        annotation.id, annotation.time, annotation.kind, annotation.text, annotation.series_id
+    ).where(annotation.project_id == view.project_id)
+    for key, time, kind, text, of in view.connection.execute(query):
+        if of is None or of in series:
+            yield _annotation(time, kind, text, series=of, key=key if kind == NOTE else None)
+
+
+def _annotation(
+    time: int, kind: str, text: str, *, series: int | None = None, key: int | None = None
+) -> dict[str, Any]:
+    return {"id": key, "time": time, "kind": kind, "text": text, "series": series}
+
+
+def _revise(connection: Connection, project_id: int) -> None:
+    project = tables.project
+    connection.execute(
+        update(project).where(project.c.id == project_id).values(revision=project.c.revision + 1)
+    )

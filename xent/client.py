@@ -1,0 +1,115 @@
+"""The client that waits."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from xent.answers import Answer
+from xent.api import Api, divided, evaluation
+from xent.batches import Batch
+from xent.calls import Call
+from xent.configuration import Configuration, Retries
+from xent.conversations import Memory, Outcome, Step, Wait, converse
+from xent.errors import InvalidBatch
+from xent.history import Queries
+from xent.operations import Blocking
+from xent.transport import Receiver, failed, request, timeout
+from xent.variants import Losses
+
+T = TypeVar("T")
+
+
+class Client(Losses[Answer], Api, Blocking):
+    """A connection to a service. Threads may share it.
+
+    Args:
+        url: where the service is; ``None`` for ``XENT_URL``, else http://127.0.0.1:8000.
+        key: ``None`` for ``XENT_API_KEY``, else none.
+        timeout_s: longest silence of the service.
+        retries: how often to try again when the service is busy or nobody answers.
+        transport: of HTTPX, to speak through something other than a socket.
+
+    Raises:
+        InvalidConfiguration: no URL, or no key.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        timeout_s: float = 150.0,
+        retries: Retries | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self.configuration = Configuration.of(url, key, timeout_s, retries)
+        self._memory = Memory()
+        self._http = httpx2.Client(timeout=timeout(self.configuration), transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.configuration.url!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def project(self, name: str) -> "Project":
+        """Return a project of the history, to be asked about."""
+        return Project(self, name)
+
+    def _loss(
+        self, variant: str, logits: object, labels: object, given: Mapping[str, Any]
+    ) -> Answer:
+        settings, options = divided(given)
+        return self._send(evaluation(variant, Batch(logits, labels), settings, options))
+
+    def _send(self, call: Call[T]) -> T:
+        conversation = converse(call, self.configuration, self._memory)
+        step = next(conversation)
+        while True:
+            try:
+                step = conversation.send(self._do(step, call))
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    def _do(self, step: Step, call: Call[Any]) -> Outcome:
+        if isinstance(step, Wait):
+            time.sleep(step.seconds)
+            return None
+        arguments = request(call, self.configuration.url, dict(step.headers))
+        if isinstance(arguments["content"], AsyncIterator):
+            raise InvalidBatch("chunks that come asynchronously need AsyncClient")
+        try:
+            with self._http.stream(**arguments) as response:
+                receiver = Receiver(call, response)
+                for part in response.iter_bytes():
+                    receiver.add(part)
+                return receiver.reply()
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return failed(error, self.configuration.url)
+
+
+class Project(Queries, Blocking):
+    """A project of the history."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        super().__init__(name)
+        self._client = client
+
+    def _send(self, call: Call[T]) -> T:
+        return self._client._send(call)  # noqa: SLF001  (the same package's)

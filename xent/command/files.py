@@ -1,0 +1,270 @@
+"""Batches in files: NumPy, safetensors, Parquet, Arrow and CSV."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from xent import safetensors
+from xent.arrow import COLUMNS
+from xent.errors import InvalidBatch, Unreadable, missing
+from xent.tensors import Array
+
+SUFFIXES: Final = ".npz, .npy (logits and labels), .safetensors, .parquet, .arrow, .feather, .csv"
+LABELS: Final = ("label", "labels", "target", "y")
+OTHERS: Final = ("sample_weight", "sample_weights", "sample_id", "sample_ids")
+CSV_ROWS: Final = 4096
+PAIR: Final = 2
+
+Advance = Callable[[int], None]
+"""Told how many rows were read."""
+
+
+@dataclass(slots=True)
+class Source:
+    """A batch in files.
+
+    Attributes:
+        logits: as a client takes them; without labels, chunks that hold both.
+        labels: ``None`` where they are in the chunks.
+        sample_weights: likewise.
+        rows: how many there are, where that is known and they come in chunks.
+        advance: told how many rows of chunks were read.
+    """
+
+    logits: object
+    labels: object = None
+    sample_weights: object = None
+    rows: int | None = None
+    advance: Advance = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Chunks that can be read again from the beginning.
+
+    Attributes:
+        read: begins to read.
+        source: told of rows.
+    """
+
+    read: Callable[[], Iterator[Mapping[str, Any]]]
+    source: Source
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        for chunk in self.read():
+            yield chunk
+            self.source.advance(len(chunk["label"]))
+
+
+def open_batch(paths: Sequence[Path], label: str | None = None) -> Source:
+    """Return the batch that files hold.
+
+    Args:
+        paths: one file; or two of NumPy, logits and labels.
+        label: the column of labels in a table; ``None`` for label, labels, target or y.
+
+    Raises:
+        InvalidBatch: files that are not there, of another kind, or without logits and labels.
+        Missing: pyarrow is not installed, which Parquet and Arrow need.
+    """
+    try:
+        if len(paths) == PAIR:
+            logits, labels = (_npy(path) for path in paths)
+            return Source(logits, labels)
+        if len(paths) != 1:
+            raise InvalidBatch(f"give one file, or two: logits.npy labels.npy; not {len(paths)}")
+        reader = READERS.get(paths[0].suffix.lower())
+        if reader is None:
+            raise InvalidBatch(f"{paths[0]}: not one of {SUFFIXES}")
+        return reader(paths[0], label)
+    except OSError as error:
+        raise InvalidBatch(f"{paths[0]}: {error.strerror or error}") from None
+
+
+def _npy(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise InvalidBatch(f"{path}: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise InvalidBatch(f"{path} is no .npy file")
+    return array
+
+
+def _npz(path: Path, label: str | None) -> Source:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _source(dict(file), path, label)
+    except ValueError as error:
+        raise InvalidBatch(f"{path}: {error}") from None
+
+
+def _safetensors(path: Path, label: str | None) -> Source:
+    # Mapped, not read: what is sent is read while it is sent.
+    body = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, "u1")
+    try:
+        return _source(safetensors.read(body.data).tensors, path, label)
+    except Unreadable as error:
+        raise InvalidBatch(f"{path}: {error}") from None
+
+
+def _source(arrays: Mapping[str, Any], path: Path, label: str | None) -> Source:
+    name = _label(list(arrays), path, label)
+    if "logits" not in arrays:
+        raise InvalidBatch(f"{path} has no logits, but {', '.join(arrays)}")
+    weights = arrays.get("sample_weights", arrays.get("sample_weight"))
+    return Source(arrays["logits"], arrays[name], weights)
+
+
+def _label(names: Sequence[str], path: Path, label: str | None) -> str:
+    for name in LABELS if label is None else (label,):
+        if name in names:
+            return name
+    wanted = label or "label"
+    raise InvalidBatch(f"{path} has no {wanted}, but {', '.join(names)}: name it with --label")
+
+
+def _parquet(path: Path, label: str | None) -> Source:
+    try:
+        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
+    except ImportError:
+        raise missing("pyarrow", "reading Parquet") from None
+    try:
+        file = parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise InvalidBatch(f"{path}: {error}") from None
+    columns = _columns(file.schema_arrow, path, label)
+    source = Source(None, rows=file.metadata.num_rows)
+
+    def read() -> Iterator[Mapping[str, Any]]:
+        for batch in file.iter_batches(columns=list(columns)):
+            yield _chunk(batch, columns)
+
+    source.logits = Chunks(read, source)
+    return source
+
+
+def _arrow(path: Path, label: str | None) -> Source:
+    try:
+        from pyarrow import ArrowInvalid, ipc, memory_map  # noqa: PLC0415  (optional)
+    except ImportError:
+        raise missing("pyarrow", "reading Arrow") from None
+
+    def batches() -> Any:  # noqa: ANN401  (readers of pyarrow)
+        try:
+            file = ipc.open_file(memory_map(str(path)))
+            return file.schema, (file.get_batch(at) for at in range(file.num_record_batches))
+        except ArrowInvalid:
+            stream = ipc.open_stream(memory_map(str(path)))
+            return stream.schema, stream
+
+    try:
+        schema, _ = batches()
+    except ArrowInvalid as error:
+        raise InvalidBatch(f"{path}: {error}") from None
+    columns = _columns(schema, path, label)
+    source = Source(None)
+    source.logits = Chunks(lambda: (_chunk(each, columns) for each in batches()[1]), source)
+    return source
+
+
+def _columns(schema: Any, path: Path, label: str | None) -> dict[str, str]:  # noqa: ANN401
+    """Return what the wire calls each column that is read.
+
+    Without a column ``logits`` all numbers that are nothing else are logits, in their order.
+    """
+    name = _label(schema.names, path, label)
+    others = {each: COLUMNS[each] for each in schema.names if each in OTHERS}
+    if "logits" in schema.names:
+        return {"logits": "logits", name: "label", **others}
+    numbers = [
+        field.name
+        for field in schema
+        if field.name != name
+        and field.name not in others
+        and str(field.type).startswith(("float", "halffloat", "double", "int", "uint"))
+    ]
+    if not numbers:
+        raise InvalidBatch(f"{path} has no logits, but {', '.join(schema.names)}")
+    return {**dict.fromkeys(numbers, "logits"), name: "label", **others}
+
+
+def _chunk(batch: Any, columns: Mapping[str, str]) -> dict[str, Any]:  # noqa: ANN401
+    if columns.get("logits") == "logits":
+        return {wire: batch.column(name) for name, wire in columns.items()}
+    logits = [name for name, wire in columns.items() if wire == "logits"]
+    # What is missing becomes NaN, which the service counts.
+    stacked = np.column_stack(
+        [np.asarray(batch.column(name).to_numpy(zero_copy_only=False)) for name in logits]
+    )
+    reals = stacked if stacked.dtype.kind == "f" else stacked.astype(np.float64)
+    found = {wire: batch.column(name) for name, wire in columns.items() if wire != "logits"}
+    return {"logits": reals, **found}
+
+
+def _csv(path: Path, label: str | None) -> Source:
+    with path.open(newline="", encoding="utf-8") as file:
+        names = next(csv.reader(file), [])
+    target = _label(names, path, label)
+    others = {name: COLUMNS[name] for name in names if name in OTHERS}
+    logits = [at for at, name in enumerate(names) if name != target and name not in others]
+    if not logits:
+        raise InvalidBatch(f"{path} has no columns of logits beside {target}")
+    source = Source(None)
+
+    def read() -> Iterator[Mapping[str, Any]]:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(file)
+            next(lines)
+            line = 2
+            while rows := list(islice(lines, CSV_ROWS)):
+                columns = _transposed(rows, names, path, line)
+                chunk: dict[str, Any] = {
+                    wire: columns[names.index(name)] for name, wire in others.items()
+                }
+                chunk["logits"] = _reals([columns[at] for at in logits], path, line).T
+                labels = _reals([columns[names.index(target)]], path, line)[0]
+                chunk["label"] = labels.astype(np.int64) if (labels % 1 == 0).all() else labels
+                if "sample_weight" in chunk:
+                    chunk["sample_weight"] = _reals([chunk["sample_weight"]], path, line)[0]
+                yield chunk
+                line += len(rows)
+
+    source.logits = Chunks(read, source)
+    return source
+
+
+def _transposed(
+    rows: list[list[str]], names: list[str], path: Path, first: int
+) -> list[tuple[str, ...]]:
+    for number, row in enumerate(rows, first):
+        if len(row) != len(names):
+            raise InvalidBatch(
+                f"{path}:{number} has {len(row)} fields, the first line {len(names)}"
+            )
+    return list(zip(*rows, strict=True))
+
+
+def _reals(columns: Sequence[Sequence[str]], path: Path, first: int) -> Array:
+    try:
+        return np.array(columns, dtype=np.float64)
+    except ValueError as error:
+        last = first + len(columns[0]) - 1
+        raise InvalidBatch(f"{path}, lines {first} to {last}: {error}") from None
+
+
+READERS: Final[Mapping[str, Callable[[Path, str | None], Source]]] = {
+    ".npz": _npz,
+    ".safetensors": _safetensors,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+    ".arrows": _arrow,
+    ".feather": _arrow,
+    ".ipc": _arrow,
+    ".csv": _csv,
+}
