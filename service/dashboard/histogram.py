@@ -8,14 +8,14 @@ from typing import Final
 from markupsafe import Markup
 
 from service.dashboard.scale import Linear, Logarithmic
-from service.dashboard.svg import line, picture, tag, text
+from service.dashboard.svg import line, picture, tag, text, text_width
 from service.dashboard.wording import count, number, percent
 
 HEIGHT: Final = 246
 TOP, RIGHT, BOTTOM, LEFT = 40, 12, 40, 52
 DECADES: Final = 6  # below the largest loss; what is smaller is in the first bar
 BAR_PX: Final = 16
-GAP_PX: Final = 76  # that the label of a quantile takes
+GAP_PX: Final = 8  # between labels of quantiles
 LABELS: Final = (12, 27)
 
 
@@ -138,9 +138,10 @@ def _marks(quantiles: Mapping[str, float | None], x: Logarithmic) -> Sequence[Ma
         top = LABELS[low]
         parts.append(line(at, top - 8, at, HEIGHT - BOTTOM, "mark"))
         words = f"{name} {number(value, 3)}"
-        if at > x.end - GAP_PX:
+        taken = text_width(words) + GAP_PX
+        if at + taken > x.end + RIGHT:
             parts.append(text(at - 4, top, words, "tick", "end"))
         else:
             parts.append(text(at + 4, top, words, "tick"))
-        free = at + GAP_PX
+        free = at + taken
     return parts

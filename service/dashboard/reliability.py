@@ -77,10 +77,9 @@ def _frame(x: Linear, y: Linear) -> list[Markup]:
 
 def _points(bins: Sequence[Bin], x: Linear, y: Linear, class_: str) -> list[Markup]:
     most = max((each.count for each in bins), default=0)
-    held = [each for each in bins if each.count]
     parts: list[Markup] = []
-    for each in held:
-        if each.confidence is None or each.accuracy is None:
+    for each in bins:
+        if each.confidence is None or each.accuracy is None:  # it holds no decisions
             continue
         at, height = x(each.confidence), y(each.accuracy)
         if class_ == "point" and each.low is not None and each.high is not None:

@@ -34,7 +34,12 @@ function fail(part, error) {
     return;
   }
   const shown = problem(error);
-  if (error.status === 404) shown.append(" ", element("a", { href: root.href }, "All projects"));
+  if (error.status === 404) {
+    // No part of the page is there: once is enough.
+    shown.append(" ", element("a", { href: root.href }, "All projects"));
+    document.querySelector("main").replaceChildren(element("h1", {}, "Nothing here"), shown);
+    return;
+  }
   if (error.status === 422) shown.append(" ", element("a", { href: location.pathname }, "Reset"));
   part.replaceChildren(shown);
 }

@@ -145,6 +145,10 @@ def test_the_forest_plot_tells_verdicts_by_shape() -> None:
         assert len(elements(svg, "circle", "shape same")) == 1
         assert "too few rows" in svg
     assert elements(forest(effects[3:], width=500), "line", "zero")
+    assert "better" not in forest(effects[:1], width=320).replace("shape better", "")
+    assert "worse" not in forest([effects[1]], width=320).replace("shape worse", "")
+    unsure = forest([Effect("ant", 0.1, None, None, "no_difference", 3)], width=320)
+    assert not elements(unsure, "line", "effect same")
 
 
 def tip(polygon: Element) -> tuple[float, float]:

@@ -128,6 +128,48 @@ def test_one_unit_is_shown_and_its_addresses_work(start: Start) -> None:
             assert "unknown" not in path
 
 
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [
+        ("binary", {"labels": [[1, 0, 0, 1], [0, 0, 1, 0]]}),  # decisions by element
+        ("confidence-penalty", {"logits": [[9.0, 0, 0, 0], [0.0, 0, 0, 0]], "labels": [0, -100]}),
+        ("sparse", {"labels": [-100, -100]}),  # nothing evaluated
+        ("focal", {}),
+    ],
+)
+def test_a_history_of_one_batch_of_any_kind_is_shown(
+    start: Start, variant: str, changes: dict[str, Any]
+) -> None:
+    client = start().client
+    request = {**tracked("only", tags={}), **changes}
+    client.post(f"/loss/{variant}", json=request).raise_for_status()
+    for name in EVERY:
+        part = client.get(f"/parts/zoo/{name}")
+        assert part.status_code == 200, (name, part.text)
+    assert "label, predicted" in client.get("/parts/zoo/hardest").text or variant != "binary"
+
+
+def test_two_models_are_two_lines(start: Start) -> None:
+    client = filled(start)
+    client.post("/loss/sparse", json=tracked("m", model="ears")).raise_for_status()
+    assert "by=model%2Cmodel_version" in client.get("/parts/zoo/timeline").text
+    form = client.get("/parts/zoo/choices?model=ears&model_version=1&model_version=2&step=1d").text
+    assert 'name="model_version" multiple' in form
+    assert "step=1d" in client.get("/parts/zoo/timeline?step=1d&by=class").text
+
+
+def test_small_things_are_there_too(start: Start) -> None:
+    client = filled(start)
+    assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+    style = client.get("/static/style.css")
+    assert style.headers["cache-control"] == "no-cache"
+    tag = {"if-none-match": style.headers["etag"]}
+    assert client.get("/static/style.css", headers=tag).status_code == 304
+    # What is no time is left out of the form; the part that compares refuses it.
+    assert 'value="x"' not in client.get("/parts/zoo/sides?baseline_from=x").text
+    assert client.get("/parts/zoo/verdict?baseline_from=x").status_code == 422
+
+
 @pytest.mark.parametrize("name", ["filters", "choices", "sides"])
 def test_forms_keep_what_they_do_not_show(start: Start, name: str) -> None:
     client = filled(start)
