@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import insert
 
+from benchmarks.connection import Connection
 from service.history import tables, times
 from service.history.database import Database, sqlite_url
 from service.history.sums import BIN, BINS, BUCKET, CLASS, HARDEST, Sums
@@ -141,3 +142,10 @@ def _sums(random: np.random.Generator) -> Sums:
         for row, loss in enumerate(np.sort(losses)[: -HARDEST - 1 : -1])
     ]
     return sums
+
+
+def asking(connection: Connection, query: str) -> Callable[[], object]:
+    """Return what asks for a metric over time, and waits for the answer."""
+    path = f"/projects/{PROJECT}/timeseries?{query}"
+    request = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
+    return lambda: connection.exchange([request])

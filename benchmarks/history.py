@@ -3,7 +3,6 @@
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +38,9 @@ def run(*, quick: bool) -> Table:
         }
         with servers.xent(data_dir=folder) as service, Connection(service.port) as connection:
             asked_s = time.monotonic()
-            _get(connection, "metric=rows")()  # waits for the rollups
+            histories.asking(connection, "metric=rows")()  # waits for the rollups
             rolled_s = time.monotonic() - asked_s
-            cases = {name: _get(connection, query) for name, query in queries.items()}
+            cases = {name: histories.asking(connection, query) for name, query in queries.items()}
             samples = interleaved(cases, 11 if quick else 101)
     rows = []
     for name, sample in samples.items():
@@ -60,13 +59,6 @@ def run(*, quick: bool) -> Table:
             f"How SQLite reads rollups: {plan}.",
         ),
     )
-
-
-def _get(connection: Connection, query: str) -> Callable[[], object]:
-    request = (
-        f"GET /projects/{histories.PROJECT}/timeseries?{query} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
-    ).encode()
-    return lambda: connection.exchange([request])
 
 
 def _plan(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from playwright.sync_api import Browser, Error, sync_playwright
 
 from benchmarks import histories, servers
+from benchmarks.connection import Connection
 from benchmarks.harness import Row, Sample, Table
 
 BATCHES: Final = 100_000
@@ -31,10 +32,11 @@ def run(*, quick: bool) -> Table:
     with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
         histories.write(Path(folder), batches)
         with servers.xent(data_dir=folder) as service:
+            with Connection(service.port) as connection:
+                histories.asking(connection, "metric=rows")()  # waits for the rollups
             url = f"http://127.0.0.1:{service.port}/dashboard/{histories.PROJECT}"
             try:
                 with _chromium() as browser:
-                    _open(browser, url, times=1)  # the rollups of what was just written are made
                     for _ in range(3 if quick else 11):
                         cold, warm = _open(browser, url, times=2)
                         found[COLD].append(cold)
