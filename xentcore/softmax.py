@@ -99,7 +99,7 @@ def ranking(
     """
     shifted = logits - anchor[:, None]
     at_label = shifted.gather(1, label[:, None])
-    rank = _row_sums((shifted > at_label).to(logits.dtype))
+    rank = _count(shifted > at_label, logits.dtype)
     runner_up = _without(shifted, label, places, -torch.inf).amax(dim=1)
     return at_label[:, 0].double(), runner_up.double(), rank
 
@@ -154,7 +154,7 @@ def _measure(
     at_pivot = shifted.gather(1, pivot[:, None])[:, 0].double()
     prediction = _first_peak(shifted, places)
     exp_others = _without(shifted.exp_(), pivot, places)
-    sums = _row_sums(exp_others), _row_sums(exp_others.square())
+    sums = _row_sums(exp_others), _square_sums(exp_others)
     return (at_pivot, *sums, prediction), exp_others
 
 
@@ -200,6 +200,20 @@ def _weighted(weights: Tensor, shifted: Tensor) -> Tensor:
 def _row_sums(matrix: Tensor) -> Tensor:
     # float64: lanes of float32 that add up a million classes are off in the fifth digit.
     return matrix.sum(dim=1, dtype=torch.float64)
+
+
+def _square_sums(matrix: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        # Squared in float64: what was converted for the other sum is not converted again.
+        return matrix.double().square().sum(dim=1)
+    return _row_sums(matrix.square())
+
+
+def _count(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if torch.compiler.is_compiling():
+        # Compiled passes see no more classes than a float32 counts exactly.
+        return mask.to(dtype).sum(dim=1).double()
+    return _row_sums(mask.to(dtype))
 
 
 def _weigh_rows(matrix: Tensor, factors: Tensor) -> Tensor:
