@@ -57,6 +57,10 @@ class Constants:
             known = self._exact[id(values)] = (values, vector)
         return known[1]
 
+    def ones(self, classes: int) -> Tensor:
+        """Return 1 for each class, in the compute dtype."""
+        return torch.ones(1, dtype=self.dtype, device=self.device).expand(classes)
+
     def places(self, classes: int) -> Tensor:
         """Return 0, 1, ..., classes - 1 in the compute dtype, or in float64 if it cannot."""
         if self._places is None or len(self._places) != classes:

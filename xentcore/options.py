@@ -11,6 +11,9 @@ Family = Literal["softmax", "sigmoid"]
 # What a row's label is about: one decision among the classes; a yes or no of every element; or how
 # many of the columns, the thresholds between ranks, are passed.
 Reading = Literal["classes", "elements", "ranks"]
+# What the loss of a row with one class is made of: what a measurement tells of the row; that, and a
+# further number that a pass finds, the sum of u exp u or that of u; or all its logits.
+Source = Literal["measured", "spread", "total", "logits"]
 LabelKind = Literal["integer", "one_hot", "probabilities", "multi_hot", "binary"]
 Reduction = Literal["mean", "sum", "none"]
 Normaliser = Literal["weights", "rows", "elements"]

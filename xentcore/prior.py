@@ -162,7 +162,7 @@ class Prior:
         present = self._mass.positive.nonzero()[:, 0]
         specs = self._inquiry.specs
         if self._mass.negative is None and all(
-            spec.variant.by_row and spec.transformation is None for spec in specs
+            spec.source_of_rows == "measured" and spec.transformation is None for spec in specs
         ):
             body = self._known(present)
             weights = self._mass.positive[present]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
-from xentcore.memory import lend
+from xentcore.memory import Lease, lend
 
 Scope = Literal["rows", "columns", "everything"]
 """What will be asked about rows: numbers of each, also sums over rows or gradients, also ranks."""
@@ -29,11 +29,16 @@ class Swept:
         measured: what the pass tells of each, (rows,): see :mod:`xentcore.softmax`.
         probability_sums: sum over rows of p at the classes but the label, (classes,), float64;
             ``None`` where only rows were asked about.
+        spread: the sum of u exp u over the classes but the label, (rows,), float64; ``None`` where
+            nobody asked, or ``measured`` tells it.
+        total: the sum of u over all classes, (rows,), float64; ``None`` where nobody asked.
     """
 
     maximum: Tensor
     measured: tuple[Tensor, ...]
     probability_sums: Tensor | None
+    spread: Tensor | None = None
+    total: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -195,11 +200,15 @@ class RowStatistics:
     def entropy(self) -> Tensor:
         """-sum p log p in nats, (rows,). Every term has one sign: nothing cancels."""
         pivot_part = times(self.pivot_exp, self.pivot_shifted)
+        return self.log_partition - (self._spread + pivot_part) / self.partition
+
+    @cached_property
+    def _spread(self) -> Tensor:
         if self._is_surveyed:
-            spread = self._measured[4]
-        else:
-            spread = self.constants.passes.spread(*self._rows)
-        return self.log_partition - (spread + pivot_part) / self.partition
+            return self._measured[4]
+        if self.swept is not None and self.swept.spread is not None:
+            return self.swept.spread
+        return self.constants.passes.spread(*self._rows)
 
     @cached_property
     def brier(self) -> Tensor:
@@ -233,6 +242,13 @@ class RowStatistics:
         at_label, runner_up, _ = self._ranking
         return at_label - runner_up
 
+    @cached_property
+    def total(self) -> Tensor:
+        """Sum over all classes of u, (rows,)."""
+        if self.swept is not None and self.swept.total is not None:
+            return self.swept.total
+        return self.weighted_sum(self.constants.ones(self.classes))
+
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Return sum_c w_c u_c, (rows,), 0 * -inf counted as 0.
 
@@ -262,8 +278,19 @@ class RowStatistics:
         sums = torch.zeros(self.classes, dtype=torch.float64, device=factors.device)
         for start in range(0, factors.shape[0], step):
             rows = slice(start, start + step)
-            sums += passes.column_sums(self._kept[rows], factors[rows])
+            sums += passes.column_sums(self._kept_of(rows), factors[rows])
         return sums
+
+    def _kept_of(self, rows: slice) -> Tensor:
+        if self.swept is None or self.logits.numel() <= self.constants.passes.keep_elements:
+            return self._kept[rows]
+        # Too much to be written down at once, and only once asked for: computed again.
+        lease, passes = Lease(), self.constants.passes
+        strip = passes.laid_out(lease, self.logits[rows])
+        columns = self.anchor[rows], self.pivot[rows], self.constants.places(self.classes)
+        kept = lend(lease, strip)
+        passes.measure_keeping(strip, *columns, kept)
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,10 +410,11 @@ def cross_entropy(
     if not spread:
         # keep is 1 here: without a spread nothing is taken from the label.
         return RowTerms(loss=loss, scale=label_weight, subtract=None, at_label=-label_weight * q)
+    shifted_sum = statistics.total if w is None else statistics.weighted_sum(w)
     if w is None:
-        w = constants.vector((1.0,)).expand(statistics.classes)
+        w = constants.ones(statistics.classes)
     total = w.double().sum()
-    spread_loss = total * statistics.log_partition - statistics.weighted_sum(w)
+    spread_loss = total * statistics.log_partition - shifted_sum
     loss = keep * loss + spread * spread_loss
     scale = keep * label_weight + spread * total
     # keep may be negative (two classes, most of the label spread to the other one): inf - inf.

@@ -43,6 +43,7 @@ class BoundSpec:
         self.asked = settings_of(self.variant, spec.settings)
         self.settings = self.variant.resolve(self.asked, class_counts)
         self.class_weights = self.variant.class_weights(self.settings)
+        self.source_of_rows = self.variant.source_of_rows(self.settings)
         self.transformation = self.variant.transformation(self.asked, class_counts)
 
     def check_classes(self, classes: int) -> None:

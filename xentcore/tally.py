@@ -23,6 +23,7 @@ from xentcore.options import (
     Reading,
     Record,
 )
+from xentcore.passes import Passes
 from xentcore.row_outputs import (
     LOSS_COLUMNS,
     RECORD_COLUMNS,
@@ -109,11 +110,20 @@ class Inquiry:
             and "gradient" not in self.outputs
             and all(
                 spec.family(chunk.kind) == "softmax"
-                and spec.variant.by_row
                 and spec.transformation is None
+                and (
+                    spec.source_of_rows == "measured"
+                    # The gradient of the others, which breakdowns sum, looks at every logit.
+                    or ("per_class" not in self.summed and spec.source_of_rows != "logits")
+                )
                 for spec in self.specs
             )
         )
+
+    def sweep_elements(self, passes: Passes) -> int:
+        """Return how much of a batch is best swept in one go."""
+        several = "per_class" in self.summed and len(self.specs) > 1
+        return passes.keep_elements if several else passes.sweep_elements
 
     def tally(
         self,
@@ -138,7 +148,10 @@ class Inquiry:
         measuring = None
         if await_rows is not None:
             measuring = partial(
-                sweep, scope=self._scope, await_rows=lambda row: await_rows(block.start + row)
+                sweep,
+                scope=self._scope,
+                sources={spec.source_of_rows for spec in self.specs},
+                await_rows=lambda row: await_rows(block.start + row),
             )
         tallies = self.empty_tallies()
         compared: list[Sequence[tuple[Rows, Scored]]] = [()] * len(tallies)

@@ -27,7 +27,7 @@ from typing import (
 
 from xentcore.elements import Elements, ElementTerms
 from xentcore.errors import InvalidSetting, LabelKindRefused
-from xentcore.options import Family, LabelKind, Reading
+from xentcore.options import Family, LabelKind, Reading, Source
 from xentcore.row_statistics import RowStatistics, RowTerms
 from xentcore.transformation import Transformation
 
@@ -166,8 +166,6 @@ class Variant(ABC, Generic[S]):
         settings_type: the frozen dataclass of its settings.
         label_kinds: the kinds it takes.
         refusals: for kinds it does not take, the sentence that names the way out.
-        by_row: whether the terms of hard labels (softmax) are made of a few numbers per row, and
-            nothing but the passes looks at the matrix of logits.
         shift_invariant: whether a common offset on a row's logits changes nothing, so that a row of
             the gradient sums to 0. True of every softmax loss that knows logits by p alone.
         example: settings, logits and labels of the worked example in the API's documentation.
@@ -182,7 +180,6 @@ class Variant(ABC, Generic[S]):
     families: ClassVar[tuple[Family, ...]]
     label_kinds: ClassVar[tuple[LabelKind, ...]]
     refusals: ClassVar[Mapping[LabelKind, str]] = {}
-    by_row: ClassVar[bool] = True
     shift_invariant: ClassVar[bool] = True
     example: ClassVar[Mapping[str, object]]
 
@@ -227,6 +224,10 @@ class Variant(ABC, Generic[S]):
         about non-finite or doubly softmaxed logits is about those that were given.
         """
         return None
+
+    def source_of_rows(self, settings: S) -> Source:  # noqa: ARG002
+        """Return what the losses of hard labels (softmax family) are made of."""
+        return "measured"
 
     def class_weights(self, settings: S) -> tuple[float, ...] | None:  # noqa: ARG002
         """Return the class weights that enter the ``weights`` denominator, if any."""

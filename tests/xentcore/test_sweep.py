@@ -12,7 +12,7 @@ from tests.xentcore.oracle import CASES, Case
 from xentcore import EAGER, Evaluation, Options, Output, Result, Spec, evaluate
 from xentcore.spec import BoundSpec
 
-SWEEPING = replace(EAGER, sweep_elements=600, strip_elements=45)
+SWEEPING = replace(EAGER, sweep_elements=600, keep_elements=200, strip_elements=45)
 OUTPUTS: tuple[Output, ...] = ("per_sample", "per_class", "row_statistics", "calibration")
 ROWS = 400
 LABELS = torch.arange(ROWS) % 3
@@ -100,3 +100,29 @@ def test_chunks_are_swept_like_one_batch() -> None:
     (found,) = evaluation.result()
     (expected,) = evaluate(LOGITS, LABELS, [Spec("sparse")], outputs={"per_sample", "per_class"})
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("outputs", [("per_sample",), ("per_sample", "row_statistics")])
+def test_variants_of_all_sources_together(outputs: tuple[Output, ...]) -> None:
+    specs = [Spec(slug) for slug in ("sparse", "label-smoothing", "confidence-penalty", "focal")]
+    found, expected = (
+        evaluate(LOGITS, LABELS, specs, outputs=outputs, passes=passes)
+        for passes in (SWEEPING, EAGER)
+    )
+    for mine, theirs in zip(found, expected, strict=True):
+        assert_same(mine, theirs)
+
+
+def test_variants_that_tell_their_source_are_swept() -> None:
+    awaited: list[int] = []
+    specs = [Spec("label-smoothing"), Spec("confidence-penalty")]
+    evaluate(LOGITS, LABELS, specs, await_rows=awaited.append, passes=SWEEPING)
+    assert awaited[0] == 45 // 3
+
+
+def test_breakdowns_of_several_variants_write_exp_down_once() -> None:
+    specs = [Spec("sparse"), Spec("focal")]
+    outputs = ("per_sample", "per_class")
+    found = evaluate(LOGITS, LABELS, specs, outputs=outputs, passes=SWEEPING)
+    for mine, theirs in zip(found, evaluate(LOGITS, LABELS, specs, outputs=outputs), strict=True):
+        assert_same(mine, theirs)

@@ -47,7 +47,10 @@ def load_passes(root: Path | None = None) -> Passes | None:
         # elements would not be worth starting the threads.
         block_elements=1 << 20,
         strip_elements=1 << 19,
-        sweep_elements=1 << 22,
+        # Measured: as many rows of a thousand classes as hide what starting dozens of operations on
+        # their numbers costs.
+        sweep_elements=1 << 24,
+        keep_elements=1 << 22,
         laid_out=_laid_out,
         measure=compiled("measure", softmax.measure),
         measure_keeping=compiled("measure_keeping", softmax.measure_keeping),

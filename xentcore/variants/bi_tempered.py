@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from xentcore.options import Source
 from xentcore.row_statistics import RowStatistics, RowTerms, times
 from xentcore.surprise import Bet, rise, shortfall
 from xentcore.tempered import log_probabilities
@@ -60,7 +61,6 @@ class BiTempered(Variant[BiTemperedSettings]):
     gradient = "p^(t2-t1) (p - t) - s sum_c p_c^(t2-t1) (p_c - t_c), s_c = p_c^t2 / sum_k p_k^t2"
     source = "Amid et al., arXiv 1906.03361"
     settings_type = BiTemperedSettings
-    by_row = False
     families = ("softmax",)
     label_kinds = ("integer", "one_hot", "probabilities")
     refusals = SOFTMAX_REFUSALS
@@ -69,6 +69,9 @@ class BiTempered(Variant[BiTemperedSettings]):
         "logits": [[2.0, 1.0, 0.0, -1.0], [0.1, 0.2, 0.3, 0.4]],
         "labels": [0, 3],
     }
+
+    def source_of_rows(self, settings: BiTemperedSettings) -> Source:
+        return "logits"
 
     def rows(self, statistics: RowStatistics, settings: BiTemperedSettings) -> RowTerms:
         # float64 throughout: p is made of a root, and the terms of the loss cancel.

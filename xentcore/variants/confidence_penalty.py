@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from xentcore.options import Source
 from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy, times
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
@@ -30,7 +31,6 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
     gradient = "p*sum(t) - t + beta p (log p + H(p))"
     source = "Pereyra et al., arXiv 1701.06548"
     settings_type = ConfidencePenaltySettings
-    by_row = False
     families = ("softmax",)
     label_kinds = ("integer", "one_hot", "probabilities")
     refusals = SOFTMAX_REFUSALS
@@ -39,6 +39,9 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
         "logits": [[2.0, 1.0, 0.0, -1.0], [0.1, 0.2, 0.3, 0.4]],
         "labels": [0, 3],
     }
+
+    def source_of_rows(self, settings: ConfidencePenaltySettings) -> Source:
+        return "spread" if settings.beta else "measured"
 
     def rows(self, statistics: RowStatistics, settings: ConfidencePenaltySettings) -> RowTerms:
         terms, beta = cross_entropy(statistics, None), settings.beta

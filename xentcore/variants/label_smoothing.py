@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from xentcore.options import Source
 from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy
 from xentcore.variant import SOFTMAX_REFUSALS, Settings, Variant, setting
 
@@ -36,7 +37,6 @@ class LabelSmoothing(Variant[LabelSmoothingSettings]):
     gradient = "p*sum(a) - a"
     source = "Szegedy et al., arXiv 1512.00567"
     settings_type = LabelSmoothingSettings
-    by_row = False
     families = ("softmax",)
     label_kinds = ("integer", "one_hot", "probabilities")
     refusals = SOFTMAX_REFUSALS
@@ -48,6 +48,11 @@ class LabelSmoothing(Variant[LabelSmoothingSettings]):
 
     def class_weights(self, settings: LabelSmoothingSettings) -> tuple[float, ...] | None:
         return settings.class_weights
+
+    def source_of_rows(self, settings: LabelSmoothingSettings) -> Source:
+        if not settings.smoothing:
+            return "measured"
+        return "total" if settings.class_weights is None else "logits"
 
     def rows(self, statistics: RowStatistics, settings: LabelSmoothingSettings) -> RowTerms:
         classes = statistics.classes
