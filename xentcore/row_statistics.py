@@ -186,6 +186,16 @@ class RowStatistics:
         return self.pivot if self.targets is None else self.targets.argmax(dim=1)
 
     @cached_property
+    def support(self) -> Tensor:
+        """How many rows have the class as their label, (classes,), int64."""
+        return torch.bincount(self.label, minlength=self.classes)
+
+    @cached_property
+    def may_vanish(self) -> bool:
+        """Whether a loss may be too small to tell from 0: no row has anything but its pivot."""
+        return not self.others.min() > 0
+
+    @cached_property
     def confidence(self) -> Tensor:
         """The largest probability, (rows,)."""
         return self.partition.reciprocal()

@@ -181,10 +181,9 @@ class ScoredRows(Scored):
     def saturated(self) -> int:
         if self.statistics.targets is not None:
             return 0
-        others = self.statistics.others
-        if others.min() > 0:
+        if not self.statistics.may_vanish:
             return 0
-        vanished = (others == 0) & (self.terms.loss == 0)
+        vanished = (self.statistics.others == 0) & (self.terms.loss == 0)
         return int(self.fate.of_evaluated(vanished).sum())
 
     def label_weights(self, class_weights: Tensor | None) -> Tensor | None:
@@ -197,9 +196,10 @@ class ScoredRows(Scored):
         return class_weights[self.statistics.pivot].double() * fate.factors
 
     def support(self) -> Sums:
-        classes = self.statistics.classes
+        if self.fate.kept is None:
+            return {"support": self.statistics.support}
         label = self.fate.of_evaluated(self.statistics.label)
-        return {"support": torch.bincount(label, minlength=classes)}
+        return {"support": torch.bincount(label, minlength=self.statistics.classes)}
 
     def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
         weight = self.label_weights(class_weights)

@@ -59,10 +59,11 @@ def on_label(
     if isinstance(w, Tensor):
         w = w[statistics.pivot].double()
     q = statistics.pivot_complement
-    loss, slope = curve(Bet(statistics.pivot_probability, q, statistics.pivot_surprise))
-    share = torch.ones_like(q) * w
-    scale = share * slope
-    return RowTerms(loss=times(share, loss), scale=scale, subtract=None, at_label=-scale * q)
+    loss, scale = curve(Bet(statistics.pivot_probability, q, statistics.pivot_surprise))
+    if weights is not None:
+        share = torch.ones_like(q) * w
+        loss, scale = times(share, loss), share * scale
+    return RowTerms(loss=loss, scale=scale, subtract=None, at_label=-scale * q)
 
 
 def _on_distribution(statistics: RowStatistics, share: Tensor, curve: Curve) -> RowTerms:
