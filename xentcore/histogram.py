@@ -46,12 +46,13 @@ class Histogram:
         if not len(losses):
             return cls.empty()
         low, high = (each.item() for each in losses.aminmax())
-        # In place: of few rows, what a new tensor costs is most of it.
-        bucket = losses.abs()
-        nothing = bucket < _SMALLEST
-        bucket = bucket.log_().div_(_LOG_RATIO).ceil_().sub_(_FIRST).clamp_(1, _SIDE)
-        bucket.masked_fill_(nothing, 0)
-        if low < 0:
+        # In place, and no more than these losses need: of few rows, to start an operation costs more
+        # than what it does.
+        if low >= _SMALLEST:
+            bucket = _sizes(losses.log())
+        else:
+            magnitude = losses.abs()
+            bucket = _sizes(magnitude.log()).masked_fill_(magnitude < _SMALLEST, 0)
             bucket.mul_(losses.sign())
         counts = torch.bincount(bucket.add_(_SIDE).long(), minlength=BUCKETS)
         return cls(counts.cpu(), low, high)
@@ -100,6 +101,11 @@ def bucket_bounds() -> tuple[Tensor, Tensor, Tensor]:
     """
     bucket = torch.arange(-_SIDE, _SIDE + 1)
     return _lower_edges(bucket), -_lower_edges(-bucket), _representative(bucket)
+
+
+def _sizes(logarithms: Tensor) -> Tensor:
+    """Return the buckets of positive losses by their logarithms, which are overwritten."""
+    return logarithms.div_(_LOG_RATIO).ceil_().sub_(_FIRST).clamp_(1, _SIDE)
 
 
 def _lower_edges(bucket: Tensor) -> Tensor:
