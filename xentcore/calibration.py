@@ -10,15 +10,18 @@ from torch import Tensor
 from xentcore.result import Calibration, ratio, ratios
 
 BINS: Final = 15
+# What no decision adds up to; never written to.
+_NONE: Final = torch.zeros(BINS, dtype=torch.int64)
+_NOTHING: Final = torch.zeros(BINS, dtype=torch.float64)
 
 
 @dataclass(slots=True)
 class CalibrationSums:
     """Per bin of confidence: count, sum of confidence, hits; and totals. float64 and int64."""
 
-    count: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.int64))
-    hits: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
-    confidence_sum: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
+    count: Tensor = field(default_factory=lambda: _NONE)
+    hits: Tensor = field(default_factory=lambda: _NOTHING)
+    confidence_sum: Tensor = field(default_factory=lambda: _NOTHING)
     brier_sum: float = 0.0
     brier_square_sum: float = 0.0
     entropy_sum: float = 0.0
@@ -28,22 +31,30 @@ class CalibrationSums:
         cls, confidence: Tensor, hits: Tensor, brier: Tensor, entropy: Tensor
     ) -> "CalibrationSums":
         """Count decisions: all four of shape (decisions,), ``hits`` 0, 1 or a target between."""
-        bins = (confidence.double() * BINS).ceil().clamp(1, BINS).long() - 1
+        if not len(confidence):
+            return cls()
+        confidence, brier = confidence.double(), brier.double()
+        bins = (confidence * BINS).ceil_().clamp_(1, BINS).sub_(1).long()
         return cls(
             count=torch.bincount(bins, minlength=BINS).cpu(),
-            hits=_sums(bins, hits),
-            confidence_sum=_sums(bins, confidence),
-            brier_sum=brier.double().sum().item(),
-            brier_square_sum=brier.double().square().sum().item(),
+            hits=torch.bincount(bins, hits.double(), minlength=BINS).cpu(),
+            confidence_sum=torch.bincount(bins, confidence, minlength=BINS).cpu(),
+            brier_sum=brier.sum().item(),
+            brier_square_sum=torch.dot(brier, brier).item(),
             entropy_sum=entropy.double().sum().item(),
         )
 
     def merge(self, other: "CalibrationSums") -> None:
         """Add what another evaluation counted."""
+        if other.count is _NONE:
+            return
         # Not in place: an answer given before keeps its bins.
-        self.count = self.count + other.count
-        self.hits = self.hits + other.hits
-        self.confidence_sum = self.confidence_sum + other.confidence_sum
+        none = self.count is _NONE
+        self.count = other.count if none else self.count + other.count
+        self.hits = other.hits if none else self.hits + other.hits
+        self.confidence_sum = (
+            other.confidence_sum if none else self.confidence_sum + other.confidence_sum
+        )
         self.brier_sum += other.brier_sum
         self.brier_square_sum += other.brier_square_sum
         self.entropy_sum += other.entropy_sum
@@ -88,9 +99,3 @@ class CalibrationSums:
             brier=ratio(self.brier_sum, total),
             entropy_mean=ratio(self.entropy_sum, total),
         )
-
-
-def _sums(bins: Tensor, values: Tensor) -> Tensor:
-    # Not bincount: without rows it counts in int64, whatever the weights.
-    sums = torch.zeros(BINS, dtype=torch.float64, device=bins.device)
-    return sums.index_add_(0, bins, values.double()).cpu()

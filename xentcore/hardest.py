@@ -1,5 +1,6 @@
 """The rows of largest loss, merged like a sum: the best of both lists."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +19,7 @@ class Hardest:
     limit: int
     rows: list[HardRow] = field(default_factory=list)
 
-    def candidates(self, loss: Tensor, finite: Tensor | None) -> Tensor:
+    def candidates(self, loss: Tensor, finite: Tensor | None) -> list[int]:
         """Return the positions of the rows that may belong to the list, largest loss first.
 
         Args:
@@ -26,11 +27,15 @@ class Hardest:
             finite: rows whose loss is finite, (rows,), bool; ``None`` for all.
         """
         ranked = loss if finite is None else loss.masked_fill(~finite, -torch.inf)
-        bar = ranked.topk(min(self.limit, len(loss))).values[-1]
-        # All rows that reach the bar: which of equal ones counts must not depend on topk's order.
-        reached = ((ranked >= bar) & ranked.isfinite()).nonzero()[:, 0]
-        order = ranked[reached].sort(descending=True, stable=True).indices
-        return reached[order][: self.limit]
+        largest, places = (each.tolist() for each in ranked.topk(min(self.limit + 1, len(loss))))
+        found = list(zip(largest, places, strict=True))
+        if len(found) > self.limit and largest[-1] == largest[-2]:
+            # Which of equal rows counts must not depend on topk's order: the first of them.
+            bar = largest[-1]
+            tied = (ranked == bar).nonzero()[: self.limit, 0].tolist()
+            found = [each for each in found if each[0] > bar] + [(bar, place) for place in tied]
+        found.sort(key=lambda each: (-each[0], each[1]))
+        return [place for each, place in found[: self.limit] if each > -math.inf]
 
     def add(self, rows: Iterable[HardRow]) -> None:
         """Consider more rows."""

@@ -24,6 +24,7 @@ _FIRST: Final = math.floor(math.log(_SMALLEST) / _LOG_RATIO)
 _SIDE: Final = math.ceil(math.log(_LARGEST) / _LOG_RATIO) - _FIRST
 # Buckets: _SIDE negative ones (some variants have negative losses), one for 0, _SIDE positive ones.
 BUCKETS: Final = 2 * _SIDE + 1
+_NOTHING: Final = torch.zeros(BUCKETS, dtype=torch.int64)  # never written to
 
 
 @dataclass(slots=True)
@@ -37,23 +38,32 @@ class Histogram:
     @classmethod
     def empty(cls) -> "Histogram":
         """Return the histogram of nothing."""
-        return cls(torch.zeros(BUCKETS, dtype=torch.int64))
+        return cls(_NOTHING)
 
     @classmethod
     def of(cls, losses: Tensor) -> "Histogram":
         """Count finite losses, (rows,), float64."""
         if not len(losses):
             return cls.empty()
-        magnitude = losses.abs().clamp(max=_LARGEST)
-        bucket = (magnitude.log() / _LOG_RATIO).ceil() - _FIRST
-        bucket = bucket.clamp(1, _SIDE).masked_fill(magnitude < _SMALLEST, 0) * losses.sign()
-        counts = torch.bincount(bucket.long() + _SIDE, minlength=BUCKETS)
-        low, high = losses.aminmax()
-        return cls(counts.cpu(), low.item(), high.item())
+        low, high = (each.item() for each in losses.aminmax())
+        # In place, and no more than these losses need: of few rows, to start an operation costs more
+        # than what it does.
+        if low >= _SMALLEST:
+            bucket = _sizes(losses.log())
+        else:
+            magnitude = losses.abs()
+            bucket = _sizes(magnitude.log()).masked_fill_(magnitude < _SMALLEST, 0)
+            bucket.mul_(losses.sign())
+        counts = torch.bincount(bucket.add_(_SIDE).long(), minlength=BUCKETS)
+        return cls(counts.cpu(), low, high)
 
     def merge(self, other: "Histogram") -> None:
         """Add what another histogram counted."""
-        self.counts = self.counts + other.counts
+        # Not in place: an answer given before keeps its buckets.
+        if self.counts is _NOTHING:
+            self.counts = other.counts
+        elif other.counts is not _NOTHING:
+            self.counts = self.counts + other.counts
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
 
@@ -91,6 +101,11 @@ def bucket_bounds() -> tuple[Tensor, Tensor, Tensor]:
     """
     bucket = torch.arange(-_SIDE, _SIDE + 1)
     return _lower_edges(bucket), -_lower_edges(-bucket), _representative(bucket)
+
+
+def _sizes(logarithms: Tensor) -> Tensor:
+    """Return the buckets of positive losses by their logarithms, which are overwritten."""
+    return logarithms.div_(_LOG_RATIO).ceil_().sub_(_FIRST).clamp_(1, _SIDE)
 
 
 def _lower_edges(bucket: Tensor) -> Tensor:

@@ -23,10 +23,12 @@ to twelve digits however the sum was split.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from xentcore.chunk import BlockRows, Chunk
 from xentcore.constants import Constants
@@ -132,8 +134,11 @@ class Prior:
         self._mass = mass
         self._kind = kind
         self._each_block = each_block
-        self._logits = mass.logits()
         self._constants = Constants(dtype=torch.float64, device=device)
+
+    @cached_property
+    def _logits(self) -> Tensor:
+        return self._mass.logits()
 
     def losses(self, chunks: Sequence[Chunk], evaluated: Tensor) -> list[float]:
         """Return the sum of the prior's loss for each spec, nats; +inf where it is infinite.
@@ -166,9 +171,7 @@ class Prior:
         ):
             body = self._known(present)
             weights = self._mass.positive[present]
-            yield self._added(
-                [[spec.score(body, weights, _OPTIONS)] for spec in specs], weights.device
-            )
+            yield _added([[spec.score(body, weights, _OPTIONS)] for spec in specs])
             return
         labels = present
         if self._kind == "one_hot":
@@ -237,35 +240,40 @@ class Prior:
         A few numbers per row tell all. Up to a factor, exp u is the mass of the class.
         """
         shares = self._mass.positive / self._mass.positive.max()
-        others, squares = _all_but_each(shares), _all_but_each(shares.square())
+        others, squares = _all_but_each(torch.stack([shares, shares.square()]))[:, present]
         prediction = shares.argmax().expand(len(present))
-        measured = (shares[present].log(), others[present], squares[present], prediction)
+        logarithms = shares.log()
+        measured = (logarithms[present], others, squares, prediction)
         maximum = torch.zeros(len(present), dtype=torch.float64)
-        logits = shares.log().expand(len(present), -1)
+        logits = logarithms.expand(len(present), -1)
         swept = Swept(maximum, measured, None)
         return RowStatistics(logits, maximum, present, None, self._constants, "rows", swept)
 
     def _sums(self, chunk: Chunk, rows: BlockRows) -> Tensor:
         """Return the sums of the losses and of their magnitudes, (specs, 2), on the CPU."""
-        found = [[each for _, each in parts] for parts in self._scored(chunk, rows)]
-        return self._added(found, rows.values.device)
-
-    def _added(self, found: Sequence[Sequence[Scored]], device: torch.device) -> Tensor:
-        sums = torch.zeros(len(found), 2, dtype=torch.float64, device=device)
-        for place, parts in enumerate(found):
-            for each in parts:
-                sums[place, 0] += each.fate.counted_loss.sum()
-                sums[place, 1] += each.magnitude.sum()
-        return sums.cpu()
+        return _added([[each for _, each in parts] for parts in self._scored(chunk, rows)])
 
     def _scored(self, chunk: Chunk, rows: BlockRows) -> list[ScoredParts]:
         found = {place: parts for place, _, parts in self._inquiry.score(chunk, rows)}
         return [found[place] for place in range(len(found))]
 
 
+def _added(found: Sequence[Sequence[Scored]]) -> Tensor:
+    """Return the sums of the losses and of their magnitudes, (specs, 2), on the CPU."""
+    return torch.tensor(
+        [
+            [
+                sum(each.fate.total for each in parts),
+                sum(each.magnitude.sum().item() for each in parts),
+            ]
+            for parts in found
+        ],
+        dtype=torch.float64,
+    )
+
+
 def _all_but_each(values: Tensor) -> Tensor:
-    """Return for each value the sum of all others, (n,), float64, without subtracting it."""
-    none = torch.zeros(1, dtype=torch.float64)
-    before = torch.cat([none, values[:-1]]).cumsum(0)
-    after = torch.cat([values[1:], none]).flip(0).cumsum(0).flip(0)
+    """Return for each value the sum of all others of its row, (rows, n), without subtracting it."""
+    before = pad(values[:, :-1], (1, 0)).cumsum(1)
+    after = pad(values[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
     return before + after

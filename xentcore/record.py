@@ -160,10 +160,11 @@ def _class_sums(sums: Sums, question: Question, each: float | None) -> Sums:
 
 def _rows(tally: Tally, each: float | None) -> tuple[Tensor, Tensor, Tensor]:
     losses = tally.per_row.column("per_sample").reshape(-1)
-    losses = losses.masked_fill(losses.isinf(), torch.nan)
     weights = tally.per_row.column("weight").reshape(-1)
+    labels = tally.per_row.column("label").reshape(-1)
     if each is not None:
         weights = torch.full_like(losses, each)
-    weights = weights.masked_fill(losses.isnan(), 0)
-    labels = tally.per_row.column("label").reshape(-1)
+    if not losses.isfinite().all():
+        losses = losses.masked_fill(losses.isinf(), torch.nan)
+        weights = weights.masked_fill(losses.isnan(), 0)
     return losses, weights, labels.nan_to_num(-1).long()

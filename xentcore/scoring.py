@@ -5,7 +5,7 @@ The two families differ in what they know about a row; what becomes of it is the
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -121,12 +121,13 @@ class Scored(ABC):
         """Return the counts per class that diagnostics need."""
 
     @abstractmethod
-    def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
-        """Return the sums behind the per-class breakdown; with those of squares if asked for.
+    def class_sums(self, class_weights: Tensor | None, support: Sums, *, squares: bool) -> Sums:
+        """Return the sums behind the per-class breakdown, beside the counts of ``support``.
 
-        These are ``loss_square_sum``, ``loss_weight_sum``, ``weight_square_sum`` and
-        ``gradient_norm_square_sum``: of x^2, x w, w^2 and of the squared norms, x what a row
-        (sigmoid: an element) adds to ``loss_sum`` and w what it adds to ``weight``.
+        Those of squares, if asked for, are ``loss_square_sum``, ``loss_weight_sum``,
+        ``weight_square_sum`` and ``gradient_norm_square_sum``: of x^2, x w, w^2 and of the squared
+        norms, x what a row (sigmoid: an element) adds to ``loss_sum`` and w what it adds to
+        ``weight``.
         """
 
     @abstractmethod
@@ -146,8 +147,8 @@ class Scored(ABC):
         """Return the sums behind the reliability diagram."""
 
     @abstractmethod
-    def hard_row(self, at: int, row: int) -> HardRow:
-        """Describe the row at a position, whose number is ``row``."""
+    def hard_rows(self, places: Sequence[int], rows: Tensor) -> Iterable[HardRow]:
+        """Describe the rows at these positions, whose numbers are ``rows``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +202,15 @@ class ScoredRows(Scored):
         label = self.fate.of_evaluated(self.statistics.label)
         return {"support": torch.bincount(label, minlength=self.statistics.classes)}
 
-    def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
+    def class_sums(self, class_weights: Tensor | None, support: Sums, *, squares: bool) -> Sums:
         weight = self.label_weights(class_weights)
-        if weight is None:
-            weight = torch.ones_like(self.fate.loss)
         loss = self.fate.counted_loss
-        by_row = {"weight": weight, "loss_sum": loss}
+        by_row = {"loss_sum": loss}
         if squares:
             by_row["loss_square_sum"] = loss.square()
+        if weight is not None:
+            by_row["weight"] = weight
+        if squares and weight is not None:
             by_row["loss_weight_sum"] = loss * weight
             by_row["weight_square_sum"] = weight.square()
         label, classes = self.statistics.label, self.statistics.classes
@@ -216,6 +218,12 @@ class ScoredRows(Scored):
             name: torch.bincount(label, column, minlength=classes)
             for name, column in by_row.items()
         }
+        if weight is None:
+            # Ones: what they multiply stays as it is, and what they add up to was counted.
+            found["weight"] = support["support"].double()
+        if squares and weight is None:
+            found["loss_weight_sum"] = found["loss_sum"]
+            found["weight_square_sum"] = found["weight"]
         factors = None if self.fate.plain else self.fate.factors
         return found | softmax_sums(
             self.statistics, self.terms, factors=factors, kept=self.fate.kept, squares=squares
@@ -240,14 +248,18 @@ class ScoredRows(Scored):
             entropy=finite(statistics.entropy),
         )
 
-    def hard_row(self, at: int, row: int) -> HardRow:
-        return HardRow(
-            row=row,
-            label=int(self.statistics.label[at]),
-            prediction=int(self.statistics.prediction[at]),
-            probability=self.statistics.confidence[at].item(),
-            loss=self.fate.loss[at].item(),
+    def hard_rows(self, places: Sequence[int], rows: Tensor) -> Iterable[HardRow]:
+        statistics = self.statistics
+        # Of all rows at once: one by one, reading ten of them takes as long as finding them.
+        at = torch.tensor(places, dtype=torch.int64, device=rows.device)
+        columns = (
+            rows,
+            statistics.label,
+            statistics.prediction,
+            statistics.confidence,
+            self.fate.loss,
         )
+        return map(HardRow, *(column[at].tolist() for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +302,7 @@ class ScoredElements(Scored):
             "positives": positive.sum(dim=0),
         }
 
-    def class_sums(self, class_weights: Tensor | None, *, squares: bool) -> Sums:
+    def class_sums(self, class_weights: Tensor | None, support: Sums, *, squares: bool) -> Sums:  # noqa: ARG002  (its elements are counted with their sums)
         sums = sigmoid_sums(self.block, self.terms, factors=self.fate.factors, kept=self.fate.kept)
         if class_weights is not None:
             sums["weight"] = sums["weight"] * class_weights
@@ -335,7 +347,10 @@ class ScoredElements(Scored):
             entropy=entropy.flatten(),
         )
 
-    def hard_row(self, at: int, row: int) -> HardRow:
+    def hard_rows(self, places: Sequence[int], rows: Tensor) -> Iterable[HardRow]:
+        return [self._hard_row(at, int(rows[at])) for at in places]
+
+    def _hard_row(self, at: int, row: int) -> HardRow:
         worst = int(self.terms.loss[at].argmax())
         return HardRow(
             row=row,
@@ -384,19 +399,23 @@ def summarise(
     )
     summary.classes = scored.support()
     if "per_class" in outputs:
-        summary.classes |= scored.class_sums(class_weights, squares=squares)
+        summary.classes |= scored.class_sums(class_weights, summary.classes, squares=squares)
     if squares:
-        loss = fate.counted_loss
-        each = torch.ones_like(loss) if weight is None else weight
-        pairs = ((loss, loss), (loss, each), (each, each))
-        summary.squares = torch.stack([torch.dot(a, b) for a, b in pairs]).cpu()
+        summary.squares = _squares(fate, weight)
     if summary.histogram is not None:
         summary.histogram = Histogram.of(fate.of_finite(fate.loss))
     if summary.calibration is not None:
         summary.calibration = scored.calibration()
     if summary.hardest is not None:
-        summary.hardest.add(
-            scored.hard_row(at, int(numbers[at]))
-            for at in summary.hardest.candidates(fate.loss, fate.finite).tolist()
-        )
+        places = summary.hardest.candidates(fate.loss, fate.finite)
+        summary.hardest.add(scored.hard_rows(places, numbers))
     return summary
+
+
+def _squares(fate: Fate, weight: Tensor | None) -> Tensor:
+    loss = fate.counted_loss
+    of_loss = torch.dot(loss, loss).item()
+    if weight is None:
+        return torch.tensor([of_loss, fate.total, len(loss)], dtype=torch.float64)
+    products = torch.dot(loss, weight).item(), torch.dot(weight, weight).item()
+    return torch.tensor([of_loss, *products], dtype=torch.float64)

@@ -179,7 +179,7 @@ class Inquiry:
 
     @cached_property
     def _scope(self) -> Scope:
-        if "row_statistics" in self.outputs:
+        if {"row_statistics", "calibration"} & self.summed:
             return "everything"
         # To compare gradients takes exp u too: what is kept need not be computed again.
         return "columns" if self.compare or {"per_class", "gradient"} & self.summed else "rows"

@@ -27,6 +27,9 @@ STORED: Final = (
     .select_from(batch.join(series).join(label_schema))
     .where(batch.c.identity == bindparam("identity"))
 )
+# Made once: to describe forty columns again takes longer than to store them.
+INSERTED: Final = insert(batch)
+INSERTED_AS: Final = insert(batch).returning(batch.c.id)
 
 
 def record(
@@ -97,17 +100,18 @@ def _store(changes: Changes, entry: Entry, series_id: int, more: dict[str, objec
         **more,
         **entry.sums.columns(),
     }
-    key = changes.connection.execute(insert(batch).returning(batch.c.id), row).scalar_one()
-    if entry.kept is not None:
-        kept = entry.kept
-        waiting = {
-            "batch_key": key,
-            "expires_at": kept.expires_at,
-            "path": kept.path,
-            "media_type": kept.media_type,
-            "body": kept.body,
-        }
-        changes.connection.execute(insert(pending), waiting)
+    kept = entry.kept
+    if kept is None:
+        changes.connection.execute(INSERTED, row)
+        return
+    waiting = {
+        "batch_key": changes.connection.execute(INSERTED_AS, row).scalar_one(),
+        "expires_at": kept.expires_at,
+        "path": kept.path,
+        "media_type": kept.media_type,
+        "body": kept.body,
+    }
+    changes.connection.execute(insert(pending), waiting)
 
 
 def _conflict(how: str) -> BatchConflict:

@@ -87,12 +87,13 @@ def _without_rows(recorded: Recorded, source: Source) -> Sums:
 
 def _classes(columns: Mapping[str, Tensor]) -> Records:
     """Return a record for each class that rows hold or that was predicted."""
-    there = columns["support"].numpy().astype(bool) | columns["predicted"].numpy().astype(bool)
-    (found,) = there.nonzero()
-    records = np.zeros(len(found), CLASS)
+    arrays = {name: column.numpy() for name, column in columns.items()}
+    found = np.flatnonzero((arrays["support"] != 0) | (arrays["predicted"] != 0))
+    chosen = slice(None) if len(found) == len(arrays["support"]) else found
+    records = np.empty(len(found), CLASS)
     records["class"] = found
-    for name, column in columns.items():
-        records[name] = column.numpy()[found]
+    for name, array in arrays.items():
+        records[name] = array[chosen]
     return records
 
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -113,22 +114,16 @@ class Sums:
 
     def columns(self) -> dict[str, object]:
         """Return what is stored, by column name."""
-        stored: dict[str, object] = {name: getattr(self, name) for name in SCALARS}
+        stored: dict[str, object] = dict(zip(SCALARS, _scalars_of(self), strict=True))
         stored |= {name: getattr(self, name).tobytes() for name in ARRAYS}
-        stored["hardest"] = json.dumps(self.hardest, separators=(",", ":")).encode()
+        stored["hardest"] = _json(self.hardest).encode()
         return stored
 
     def is_finite(self) -> bool:
         """Whether no number overflowed: what is not finite is never stored."""
-        scalars = all(math.isfinite(getattr(self, name)) for name in ADDED)
-        return scalars and all(
-            np.isfinite(getattr(self, array)[name]).all()
-            for array, dtype in (
-                ("classes", CLASS),
-                ("calibration", BIN),
-                ("replicates", REPLICATE),
-            )
-            for name in dtype.names or ()
+        return all(map(math.isfinite, _added_of(self))) and all(
+            np.isfinite(_floats(getattr(self, name), integers)).all()
+            for name, integers in _INTEGERS.items()
         )
 
 
@@ -145,6 +140,20 @@ SCALARS: Final = tuple(
 # The scalars that add up; the extremes do not.
 ADDED: Final = tuple(name for name in SCALARS if name not in ("loss_min", "loss_max"))
 COUNTS: Final = tuple(each.name for each in fields(Sums) if each.type in (int, "int"))
+# Of the records that hold floats, how many integers come before them.
+_INTEGERS: Final = {
+    name: sum(ARRAYS[name][each].kind == "i" for each in ARRAYS[name].names or ())
+    for name in ("classes", "calibration", "replicates")
+}
+_scalars_of: Final = attrgetter(*SCALARS)
+_added_of: Final = attrgetter(*ADDED)
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _floats(records: Records, integers: int) -> NDArray[np.float64]:
+    """Return the floats of records that begin with so many integers, (records, floats)."""
+    words = records.dtype.itemsize // 8
+    return np.ascontiguousarray(records).view("<f8").reshape(len(records), words)[:, integers:]
 
 
 def from_columns(stored: Mapping[str, Any]) -> Sums:

@@ -209,9 +209,23 @@ class Writer:
     def _outcomes(self, group: list[Job]) -> list[object]:
         if not self._migrated:
             self._migrate()
+        try:
+            return self._committed(group, _plainly)
+        except (SQLAlchemyError, HistoryUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001  (whoever waits raises it)
+            if len(group) == 1:
+                return [Failure(error)]
+        # One of them was refused: what the others write is kept apart from what it had written. It
+        # takes longer than the writing does, and seldom has to be done.
+        return self._committed(group, _apart)
+
+    def _committed(
+        self, group: list[Job], attempt: Callable[[Changes, Job], object]
+    ) -> list[object]:
         with self._database.writing() as connection:
             changes = Changes(connection)
-            outcomes = [_attempt(changes, job) for job in group]
+            outcomes = [attempt(changes, job) for job in group]
             changes.finish()
         changes.committed()
         return outcomes
@@ -228,7 +242,11 @@ class Writer:
             self._answers = False
 
 
-def _attempt(changes: Changes, job: Job) -> object:
+def _plainly(changes: Changes, job: Job) -> object:
+    return job.work(changes)
+
+
+def _apart(changes: Changes, job: Job) -> object:
     try:
         with changes.savepoint() as part:
             return job.work(part)
