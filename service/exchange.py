@@ -107,8 +107,11 @@ class Exchange:
                     evaluated.unrecorded, path=question.path, media_type=source.media_type
                 )
                 clock.lap("record")
-                write = partial(_written, evaluated.unrecorded, marks)
-                chunks = await permit.run(write, receive=incoming.receive, begun=True)
+                if evaluated.unrecorded.is_short:
+                    chunks = evaluated.unrecorded.encode(marks)
+                else:
+                    write = partial(_written, evaluated.unrecorded, marks)
+                    chunks = await permit.run(write, receive=incoming.receive, begun=True)
                 clock.lap("encode")
                 notes.timings_ms.update(clock.laps_ms)
         self._metrics.count_rows(evaluated.results)

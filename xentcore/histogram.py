@@ -46,8 +46,8 @@ class Histogram:
         if not len(losses):
             return cls.empty()
         low, high = (each.item() for each in losses.aminmax())
-        # In place, and no more than these losses need: of few rows, to start an operation costs more
-        # than what it does.
+        # In place, and no more than these losses need: of few rows, to start an operation takes
+        # longer than what it does.
         if low >= _SMALLEST:
             bucket = _sizes(losses.log())
         else:

@@ -153,8 +153,8 @@ class Inquiry:
                 sources={spec.source_of_rows for spec in self.specs},
                 await_rows=lambda row: await_rows(block.start + row),
             )
-        tallies = self.empty_tallies()
-        compared: list[Sequence[tuple[Rows, Scored]]] = [()] * len(tallies)
+        tallies: dict[int, Tally] = {}
+        compared: list[Sequence[tuple[Rows, Scored]]] = [()] * len(self.specs)
         found = self.score(chunk, rows, scope=self._scope, measuring=measuring)
         for place, unusable, scored in found:
             spec = self.specs[place]
@@ -166,10 +166,11 @@ class Inquiry:
         evidence = Evidence()
         if self.options.input == "logits":
             evidence.see(rows.values, rows.labels.ignored)
+        in_order = [tallies[place] for place in range(len(self.specs))]
         if not self.compare:
-            return tallies, evidence, None
+            return in_order, evidence, None
         softmax = any(spec.family(chunk.kind) == "softmax" for spec in self.specs)
-        return tallies, evidence, Contrast.of(rows, compared, softmax=softmax)
+        return in_order, evidence, Contrast.of(rows, compared, softmax=softmax)
 
     def write_gradients(self, chunk: Chunk, gradients: Gradients, block: Block) -> None:
         """Write the gradient of each spec for a block."""
@@ -272,8 +273,7 @@ class Inquiry:
         unusable: Tensor | None,
         scored: Sequence[tuple[Rows, Scored]],
     ) -> Tally:
-        tally = self.empty_tally()
-        tally.summary = self._summarise(spec, chunk, rows, scored)
+        tally = Tally(self._summarise(spec, chunk, rows, scored), RowOutputs(self.row_columns))
         ignored = rows.labels.ignored
         tally.summary.rows.ignored = 0 if ignored is None else int(ignored.sum())
         tally.summary.rows.nonfinite = 0 if unusable is None else int(unusable.sum())

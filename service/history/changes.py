@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Final, Self
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from service.history.tables import dirty, project
 from service.history.times import MINUTE, floor
+
+# Made once: a transaction of one batch would take longer to describe them than to run them.
+COUNTED: Final = (
+    update(project)
+    .where(project.c.id == bindparam("project_id"))
+    .values(revision=project.c.revision + 1)
+)
+MARKED: Final = {
+    "sqlite": sqlite_insert(dirty).on_conflict_do_nothing(),
+    "postgresql": postgresql_insert(dirty).on_conflict_do_nothing(),
+}
 
 
 class Changes:
@@ -58,8 +69,9 @@ class Changes:
         if self.minutes:
             self._write_minutes()
         if self.projects:
-            revision = update(project).values(revision=project.c.revision + 1)
-            self.connection.execute(revision.where(project.c.id.in_(sorted(self.projects))))
+            self.connection.execute(
+                COUNTED, [{"project_id": each} for each in sorted(self.projects)]
+            )
 
     def committed(self) -> None:
         """Tell everybody who asked."""
@@ -67,9 +79,7 @@ class Changes:
             call()
 
     def _write_minutes(self) -> None:
-        sqlite = self.connection.dialect.name == "sqlite"
-        insert = sqlite_insert(dirty) if sqlite else postgresql_insert(dirty)
         self.connection.execute(
-            insert.on_conflict_do_nothing(),
+            MARKED[self.connection.dialect.name],
             [{"series_id": series, "start": minute} for series, minute in sorted(self.minutes)],
         )

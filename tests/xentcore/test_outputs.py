@@ -489,6 +489,14 @@ def test_of_equally_hard_rows_the_earliest_count() -> None:
     assert [row.row for row in found] == list(range(10))
 
 
+def test_of_rows_that_tie_for_the_last_places_the_earliest_count() -> None:
+    logits = torch.zeros(40, 2, dtype=torch.float64)
+    logits[[7, 31], 0], logits[12, 0] = -1.0, 1.0  # two harder rows, and one that is not hard
+    found = ask(SPARSE, logits, torch.zeros(40, dtype=torch.int64), outputs={"hardest"}).hardest
+    assert found is not None
+    assert [row.row for row in found] == [7, 31, 0, 1, 2, 3, 4, 5, 6, 8]
+
+
 def test_there_are_no_more_hardest_rows_than_rows() -> None:
     found = ask(SPARSE, torch.randn(3, 2), torch.tensor([0, 1, 0]), outputs={"hardest"}).hardest
     assert found is not None

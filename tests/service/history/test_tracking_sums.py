@@ -13,6 +13,7 @@ import torch
 import zstandard
 from safetensors.torch import load
 
+from service.evaluated import FEW
 from service.history.replicates import Units, hash_ids
 from service.history.summing import Source, sums_of
 from service.history.sums import REPLICATES, SKETCH_SIZE, Sums, from_columns
@@ -117,6 +118,16 @@ def test_the_answer_is_that_of_the_same_batch_untracked(history: History, kind: 
     assert tracked.pop("track")["status"] == "created"
     assert tracked == untracked
     assert len(tracked["hardest"]["row"]) == 3
+
+
+def test_a_long_answer_is_that_of_the_same_batch_untracked(history: History) -> None:
+    asked = document("long") | {"outputs": ["gradient"]}
+    for name in ("logits", "labels"):
+        asked[name] = asked[name] * (1 + FEW // (ROWS * CLASSES))
+    tracked = history.send("/loss/sparse", json.dumps(asked).encode(), JSON)
+    assert tracked.pop("track")["status"] == "created"
+    del asked["track"]
+    assert tracked == history.send("/loss/sparse", json.dumps(asked).encode(), JSON)
 
 
 @pytest.mark.parametrize("kind", KINDS)
