@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from service.errors import UnknownAnnotation, invalid
 from service.history import tables, times
+from service.history.changes import revise
 from service.history.database import Database
 from service.history.questions import Selection
 from service.history.rollups import View, project_of
@@ -76,7 +77,7 @@ def write(database: Database, project: str, note: Note) -> dict[str, Any]:
             .values(project_id=project_id, **values)
             .returning(tables.annotation.c.id)
         ).scalar_one()
-        _revise(connection, project_id)
+        revise(connection, [project_id])
     made = _annotation(time, NOTE, note.text, series=note.series, key=key)
     return {**made, "time": times.text(time)}
 
@@ -104,7 +105,7 @@ def remove(database: Database, project: str, key: str) -> None:
         )
         if not gone:
             raise UnknownAnnotation("the project has no note of this id")
-        _revise(connection, project_id)
+        revise(connection, [project_id])
 
 
 def _begun(series: list[Series]) -> Iterator[dict[str, Any]]:
@@ -151,10 +152,3 @@ def _annotation(
     time: int, kind: str, text: str, *, series: int | None = None, key: int | None = None
 ) -> dict[str, Any]:
     return {"id": key, "time": time, "kind": kind, "text": text, "series": series}
-
-
-def _revise(connection: Connection, project_id: int) -> None:
-    project = tables.project
-    connection.execute(
-        update(project).where(project.c.id == project_id).values(revision=project.c.revision + 1)
-    )

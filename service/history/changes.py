@@ -1,6 +1,6 @@
 """What one transaction changes, and what follows from that: dirty minutes, project revisions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -58,8 +58,7 @@ class Changes:
         if self.minutes:
             self._write_minutes()
         if self.projects:
-            revision = update(project).values(revision=project.c.revision + 1)
-            self.connection.execute(revision.where(project.c.id.in_(sorted(self.projects))))
+            revise(self.connection, self.projects)
 
     def committed(self) -> None:
         """Tell everybody who asked."""
@@ -73,3 +72,9 @@ class Changes:
             insert.on_conflict_do_nothing(),
             [{"series_id": series, "start": minute} for series, minute in sorted(self.minutes)],
         )
+
+
+def revise(connection: Connection, projects: Collection[int]) -> None:
+    """Write that answers about projects change."""
+    later = update(project).values(revision=project.c.revision + 1)
+    connection.execute(later.where(project.c.id.in_(sorted(projects))))
