@@ -17,8 +17,8 @@ from service.history.changes import revise
 from service.history.database import Database
 from service.history.rollups import project_of, view
 from service.history.rules import Rule
-from service.history.watched import WATCHABLE
-from service.history.watching import Standing, State, standing
+from service.history.standing import Standing, State, standing
+from service.history.watchable import WATCHABLE
 
 KIND: Final = "alert"  # of annotations
 MOST_ALERTS: Final = 200  # of a project
