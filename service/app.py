@@ -138,7 +138,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = counted
     app.state.database = remembering.database
     app.state.tracking = remembering.tracking
-    app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):
         app.add_exception_handler(kind, _problem)
