@@ -138,7 +138,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = counted
     app.state.database = remembering.database
     app.state.tracking = remembering.tracking
-    app.state.log = log
     app.add_middleware(Telemetry, metrics=counted, log=log)
     for kind in (ServiceError, XentError, HTTPException, MemoryError):
         app.add_exception_handler(kind, _problem)
@@ -155,8 +154,8 @@ def create_app(settings: Settings) -> FastAPI:
         models.router(served),
         inference.router(served, exchange),
         regions.router(served, keys, deadline_s=settings.body_deadline_s),
-        alerts.router(remembering.watch),
-        history.router(remembering.lookup, remembering.notes),
+        alerts.router(remembering.alerts, remembering.watch, remembering.changing),
+        history.router(remembering.lookup, remembering.changing, remembering.database),
         health.router(engine, kernels, remembering.recorder),
         metrics.router(counted, keys),
         docs.router(),

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from service.engine import Engine
-from service.history.watching import STATES
-from service.history.watching import State as AlertState
+from service.history.standing import STATES
+from service.history.standing import State as AlertState
 from service.history.webhooks import Outcome
 from service.kernels import Kernels, State
 from xentcore import Result

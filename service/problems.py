@@ -123,10 +123,21 @@ def new_request_id() -> str:
 
 def _detail(error: BaseException, kind: Kind) -> str:
     if isinstance(error, HTTPException):
-        return str(error.detail)
+        return f"{error.detail}{_way_out(error)}"
     # Whatever is not ours may say things that are nobody's business.
     ours = isinstance(error, core.XentError | errors.ServiceError)
     return str(error) if ours else kind.title
+
+
+def _way_out(error: HTTPException) -> str:
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return ": nothing is at this path; /docs shows what is there"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+            return f": this path takes {headers.get('allow', 'another method')}"
+        case _:
+            return ""
 
 
 def _faults(error: BaseException) -> tuple[errors.Fault, ...]:

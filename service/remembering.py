@@ -5,6 +5,7 @@ from typing import Final
 
 from anyio import to_thread
 
+from service.changing import Changing
 from service.history.alerts import Alerts
 from service.history.database import Database, url_of
 from service.history.recorder import Recorder, RecorderLimits
@@ -15,7 +16,6 @@ from service.history.webhooks import Webhooks
 from service.keys import Keys
 from service.lookup import Lookup
 from service.metrics import Metrics
-from service.notes import Notes
 from service.settings import Settings
 from service.telemetry import Logger
 from service.tracking import Tracking
@@ -38,7 +38,7 @@ class Remembering:
         recorder: what writes.
         tracking: from an evaluation to the recorder.
         lookup: what answers questions.
-        notes: what people say about moments.
+        changing: what people write.
         alerts: the rules.
         watch: the alerts, as they are asked for.
     """
@@ -48,8 +48,7 @@ class Remembering:
         self.recorder = recorder = Recorder(database, _limits(settings), log=log)
         self.tracking = Tracking(recorder, metrics=metrics, pending_s=3600 * settings.pending_hours)
         self.lookup = Lookup(database, keys)
-        body_deadline_s = settings.body_deadline_s
-        self.notes = Notes(database, self.lookup, keys, body_deadline_s=body_deadline_s)
+        self.changing = Changing(self.lookup, keys, body_deadline_s=settings.body_deadline_s)
         webhooks = Webhooks(
             database,
             settings.webhook_hosts,
@@ -58,7 +57,7 @@ class Remembering:
             report=_failed(log, "webhooks_not_sent"),
         )
         self.alerts = alerts = Alerts(database, settings.webhook_hosts, wake=webhooks.wake)
-        self.watch = Watch(alerts, self.lookup, keys, body_deadline_s=body_deadline_s)
+        self.watch = Watch(alerts, self.lookup)
         metrics.watch_recorder(lambda: recorder.waiting)
         metrics.show_alerts(alerts.states)
         self._sweeper = Sweeper(database, recorder, days=settings.retention_days, log=log)

@@ -1,7 +1,6 @@
-"""Alerts over HTTP: who may ask, what was asked, and a thread to answer in."""
+"""How alerts stand, asked over HTTP: looked at first, then told."""
 
 from functools import partial
-from http import HTTPStatus
 
 import orjson
 from fastapi import Request
@@ -9,29 +8,20 @@ from fastapi.responses import Response
 
 from service.history.alerts import Alerts
 from service.history.listing import Nothing
-from service.history.rules import Rule
-from service.keys import Keys
 from service.lookup import JSON, Lookup, caching, entity_tag
-from service.posted import posted
 
 
 class Watch:
-    """Answers questions about alerts, and takes rules.
+    """Answers questions about alerts.
 
     Args:
         alerts: what is watched.
         lookup: asks the history.
-        keys: who may.
-        body_deadline_s: within which a rule must have come.
     """
 
-    def __init__(
-        self, alerts: Alerts, lookup: Lookup, keys: Keys, *, body_deadline_s: float
-    ) -> None:
+    def __init__(self, alerts: Alerts, lookup: Lookup) -> None:
         self._alerts = alerts
         self._lookup = lookup
-        self._keys = keys
-        self._body_deadline_s = body_deadline_s
 
     async def listing(self, request: Request, project: str) -> Response:
         """Return how a project's alerts stand, or 304 where the caller knows.
@@ -43,23 +33,6 @@ class Watch:
         """
         self._lookup.question(request, Nothing)
         return await self._lookup.run(partial(self._listing, request, project))
-
-    async def create(self, request: Request, project: str) -> Response:
-        """Keep a rule and return how it stands.
-
-        Raises:
-            ServiceError: as :meth:`Alerts.create` and :func:`posted` do.
-        """
-        self._keys.require(request.headers, "manage")
-        rule = await posted(request, Rule, deadline_s=self._body_deadline_s)
-        made = await self._lookup.run(partial(self._alerts.create, project, rule))
-        return Response(orjson.dumps(made), status_code=HTTPStatus.CREATED, media_type=JSON)
-
-    async def remove(self, request: Request, project: str, name: str) -> Response:
-        """Forget an alert; raises as :meth:`Alerts.remove`."""
-        self._keys.require(request.headers, "manage")
-        await self._lookup.run(partial(self._alerts.remove, project, name))
-        return Response(status_code=HTTPStatus.NO_CONTENT)
 
     def _listing(self, request: Request, project: str) -> Response:
         # Looking first: what the caller has may be of before the last change was looked at.

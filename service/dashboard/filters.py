@@ -22,7 +22,6 @@ BY: Final = (
 )
 QUICK: Final = (("24 hours", times.DAY), ("7 days", 7 * times.DAY), ("30 days", 30 * times.DAY))
 STEPS: Final = ("1m", "15m", "1h", "6h", "1d", "7d")
-TIMES: Final = ("from", "to", *REFERENCE)
 MOST_TAGS: Final = 6
 SETTINGS_CHARACTERS: Final = 40
 

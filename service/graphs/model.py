@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from onnx import ModelProto, checker, helper
 
@@ -13,38 +13,12 @@ from service.graphs.labels import Labels, read_labels
 from service.graphs.registry import LOSSES, Loss
 from service.graphs.sigmoid import Elements
 from service.graphs.softmax import Rows
+from service.graphs.wanted import Wanted
 from service.version import VERSION
-from xentcore import InvalidSetting, LabelKind, Settings, ShapeMismatch, Variant
+from xentcore import InvalidSetting, Settings, ShapeMismatch
 
 # The version of the file format that came with the operators' version.
 _IR_VERSION: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a graph is asked for.
-
-    Attributes:
-        variant: which loss.
-        settings: of the loss.
-        classes: how many columns the logits have.
-        label_kind: what labels the graph takes; ``None`` for the first that the variant names,
-            ``binary`` aside.
-        ignore_index: marks rows to leave out; ``None`` leaves none out.
-    """
-
-    variant: Variant[Any]
-    settings: Settings
-    classes: int
-    label_kind: LabelKind | None = None
-    ignore_index: int | None = -100
-
-    @property
-    def kind(self) -> LabelKind:
-        """The kind of labels that the graph takes."""
-        # One column of yes and no is what multi-hot labels of one class are.
-        usual = next(kind for kind in self.variant.label_kinds if kind != "binary")
-        return self.label_kind or usual
 
 
 @dataclass(frozen=True, slots=True)

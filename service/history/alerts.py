@@ -13,11 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from service.errors import AlertExists, Fault, InvalidDocument, UnknownAlert
 from service.history import tables, times, webhooks
+from service.history.changes import revise
 from service.history.database import Database
 from service.history.rollups import project_of, view
 from service.history.rules import Rule
-from service.history.watched import WATCHABLE
-from service.history.watching import Standing, State, standing
+from service.history.standing import Standing, State, standing
+from service.history.watchable import WATCHABLE
 
 KIND: Final = "alert"  # of annotations
 MOST_ALERTS: Final = 200  # of a project
@@ -125,7 +126,7 @@ class Alerts:
                         detail="{}",
                     )
                 )
-                _changed(connection, found.id)
+                revise(connection, [found.id])
         except IntegrityError:
             raise AlertExists("the project has an alert of that name: DELETE it first") from None
         self.evaluate(project)
@@ -161,7 +162,7 @@ class Alerts:
                 raise UnknownAlert("the project has no alert of that name")
             connection.execute(delete(delivery).where(delivery.c.alert_id == key))
             connection.execute(delete(alert).where(alert.c.id == key))
-            _changed(connection, found.id)
+            revise(connection, [found.id])
         with self._evaluating:
             self._states.pop((project, name), None)
 
@@ -211,7 +212,7 @@ class Alerts:
                     left |= _tell(connection, project, project_id, alert, stands)
                     turned = True
             if turned:
-                _changed(connection, project_id)
+                revise(connection, [project_id])
         return left
 
     def _show(self, project: str, changes: Iterable[tuple[Alert, Standing]]) -> None:
@@ -275,13 +276,6 @@ def sentence(rule: Rule, stands: Standing) -> str:
     return (
         f"{rule.name} {word}: {rule.metric} {detail['estimate']:.6g} {detail['unit']} over "
         f"{detail['rows']} rows since {detail['from']}; it fires {compared}"
-    )
-
-
-def _changed(connection: Connection, project_id: int) -> None:
-    table = tables.project
-    connection.execute(
-        update(table).where(table.c.id == project_id).values(revision=table.c.revision + 1)
     )
 
 

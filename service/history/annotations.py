@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from service.errors import UnknownAnnotation, invalid
 from service.history import tables, times
+from service.history.changes import revise
+from service.history.database import Database
 from service.history.questions import Selection
 from service.history.rollups import View, project_of
 from service.history.selection import Series, matching
@@ -53,52 +55,57 @@ def answer(view: View, selection: Selection) -> dict[str, Any]:
     }
 
 
-def write(connection: Connection, project: str, note: Note) -> dict[str, Any]:
+def write(database: Database, project: str, note: Note) -> dict[str, Any]:
     """Keep a note.
 
     Raises:
         UnknownProject: nothing was ever recorded under that name.
         InvalidDocument: the project has no such series.
     """
-    project_id = project_of(connection, project).id
     time = times.to_us(note.time)
-    if note.series is not None:
-        of = select(tables.series.c.project_id).where(tables.series.c.id == note.series)
-        if connection.execute(of).scalar_one_or_none() != project_id:
-            raise invalid("/series", "the project has no such series; GET .../series lists them")
-    key = connection.execute(
-        insert(tables.annotation)
-        .values(project_id=project_id, time=time, kind=NOTE, text=note.text, series_id=note.series)
-        .returning(tables.annotation.c.id)
-    ).scalar_one()
-    _revise(connection, project_id)
+    values = {"time": time, "kind": NOTE, "text": note.text, "series_id": note.series}
+    with database.writing() as connection:
+        project_id = project_of(connection, project).id
+        if note.series is not None:
+            of = select(tables.series.c.project_id).where(tables.series.c.id == note.series)
+            if connection.execute(of).scalar_one_or_none() != project_id:
+                raise invalid(
+                    "/series", "the project has no such series; GET .../series lists them"
+                )
+        key = connection.execute(
+            insert(tables.annotation)
+            .values(project_id=project_id, **values)
+            .returning(tables.annotation.c.id)
+        ).scalar_one()
+        revise(connection, [project_id])
     made = _annotation(time, NOTE, note.text, series=note.series, key=key)
     return {**made, "time": times.text(time)}
 
 
-def remove(connection: Connection, project: str, key: str) -> None:
+def remove(database: Database, project: str, key: str) -> None:
     """Forget a note.
 
     Raises:
         UnknownProject: nothing was ever recorded under that name.
         UnknownAnnotation: it has no such note; what was recorded cannot be removed.
     """
-    project_id = project_of(connection, project).id
     annotation = tables.annotation.c
-    gone = (
-        connection.execute(
-            delete(tables.annotation).where(
-                annotation.id == int(key),
-                annotation.project_id == project_id,
-                annotation.kind == NOTE,
-            )
-        ).rowcount
-        if key.isascii() and key.isdecimal() and len(key) <= _DIGITS
-        else 0
-    )
-    if not gone:
-        raise UnknownAnnotation("the project has no note of this id")
-    _revise(connection, project_id)
+    with database.writing() as connection:
+        project_id = project_of(connection, project).id
+        gone = (
+            connection.execute(
+                delete(tables.annotation).where(
+                    annotation.id == int(key),
+                    annotation.project_id == project_id,
+                    annotation.kind == NOTE,
+                )
+            ).rowcount
+            if key.isascii() and key.isdecimal() and len(key) <= _DIGITS
+            else 0
+        )
+        if not gone:
+            raise UnknownAnnotation("the project has no note of this id")
+        revise(connection, [project_id])
 
 
 def _begun(series: list[Series]) -> Iterator[dict[str, Any]]:
@@ -145,10 +152,3 @@ def _annotation(
     time: int, kind: str, text: str, *, series: int | None = None, key: int | None = None
 ) -> dict[str, Any]:
     return {"id": key, "time": time, "kind": kind, "text": text, "series": series}
-
-
-def _revise(connection: Connection, project_id: int) -> None:
-    project = tables.project
-    connection.execute(
-        update(project).where(project.c.id == project_id).values(revision=project.c.revision + 1)
-    )

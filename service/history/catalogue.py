@@ -69,24 +69,6 @@ class Catalogue:
         return found
 
 
-def latest_classes(connection: Connection, project_name: str, name: str) -> tuple[str, ...]:
-    """Return what the latest version of a label schema calls the classes.
-
-    Raises:
-        UnknownSchema: it was never declared.
-    """
-    found = connection.execute(
-        select(label_schema.c.classes)
-        .join_from(label_schema, project)
-        .where(project.c.name == project_name, label_schema.c.name == name)
-        .order_by(label_schema.c.version.desc())
-        .limit(1)
-    ).scalar()
-    if found is None:
-        raise _unknown()
-    return tuple(json.loads(found))
-
-
 def _name(key: SeriesKey) -> Hashable:
     schema = key.label_schema
     names = (key.project, key.model, key.model_version, key.variant)

@@ -1,6 +1,6 @@
 """What one transaction changes, and what follows from that: dirty minutes, project revisions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
@@ -69,9 +69,7 @@ class Changes:
         if self.minutes:
             self._write_minutes()
         if self.projects:
-            self.connection.execute(
-                COUNTED, [{"project_id": each} for each in sorted(self.projects)]
-            )
+            revise(self.connection, self.projects)
 
     def committed(self) -> None:
         """Tell everybody who asked."""
@@ -83,3 +81,8 @@ class Changes:
             MARKED[self.connection.dialect.name],
             [{"series_id": series, "start": minute} for series, minute in sorted(self.minutes)],
         )
+
+
+def revise(connection: Connection, projects: Collection[int]) -> None:
+    """Write that answers about projects change."""
+    connection.execute(COUNTED, [{"project_id": each} for each in sorted(projects)])

@@ -1,8 +1,7 @@
-"""What the service says to the history: record this, correct that, which classes were declared."""
+"""What the service says to the history: record this, correct that."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -10,25 +9,14 @@ from sqlalchemy.exc import IntegrityError
 
 from service.errors import TooLarge, invalid
 from service.history import batches, pending, times
-from service.history.catalogue import Catalogue, latest_classes
+from service.history.catalogue import Catalogue
 from service.history.changes import Changes
 from service.history.database import Database
-from service.history.entries import Corrected, Correction, Entry, Kept, KeptBatch, Outcome
+from service.history.entries import Corrected, Correction, Entry, KeptBatch, Outcome
 from service.history.pending import BatchName
 from service.history.retention import oldest_kept
 from service.history.sums import ARRAYS, Sums
 from service.history.writer import Logger, Work, Writer
-
-__all__ = [
-    "Corrected",
-    "Correction",
-    "Entry",
-    "Kept",
-    "KeptBatch",
-    "Outcome",
-    "Recorder",
-    "RecorderLimits",
-]
 
 T = TypeVar("T")
 NUL: Final = "\0"
@@ -107,11 +95,6 @@ class Recorder:
         work, size_bytes = self._recording(entries)
         return await self.write(work, size_bytes=size_bytes)
 
-    def submit(self, entries: Sequence[Entry]) -> "Future[list[Outcome]]":
-        """Record from any thread, without a deadline; the future raises what ``record`` does."""
-        work, size_bytes = self._recording(entries)
-        return self._writer.submit(work, size_bytes=size_bytes)
-
     async def write(self, work: Work[T], *, size_bytes: int = 0) -> T:
         """Run other work among what is recorded; return what it returns, once it is durable.
 
@@ -121,20 +104,6 @@ class Recorder:
         return await self._writer.write(
             work, deadline_s=self._limits.deadline_s, size_bytes=size_bytes
         )
-
-    async def classes_of(self, project: str, schema: str) -> tuple[str, ...]:
-        """Return what the latest version of a label schema calls the classes.
-
-        Raises:
-            UnknownSchema: it was never declared.
-            HistoryUnavailable: the database does not answer.
-        """
-
-        def read() -> tuple[str, ...]:
-            with self._database.reading() as connection:
-                return latest_classes(connection, project, schema)
-
-        return await asyncio.to_thread(read)
 
     async def kept(
         self,

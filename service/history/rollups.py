@@ -5,7 +5,6 @@ A minute is made of its batches in the order of (event time, batch id), a bucket
 whatever order it came.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, Select, bindparam, collate, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
-from service.errors import HistoryUnavailable, UnknownProject
+from service.errors import UnknownProject
 from service.history import stack, tables, times
 from service.history.database import Database
 from service.history.stack import Stack
 from service.history.sums import ARRAYS, SCALARS
+from service.history.turns import Turns
 
 COLUMNS: Final = (stack.REVISION, stack.PENDING, *SCALARS, *ARRAYS, "hardest")
 MINUTES: Final = 512  # of one transaction: those who write wait for it
@@ -128,41 +127,22 @@ def project_of(connection: Connection, project: str) -> Any:  # noqa: ANN401
     return found
 
 
-class Refresher:
+class Refresher(Turns):
     """Rebuilds minutes that are over in the background: who asks seldom has to wait for it.
 
     Args:
         database: where the rollups are.
         interval_s: how long it rests in between.
-        report: told of what the database refused; the next turn tries again.
+        report: told of what went wrong; the next turn tries again.
     """
 
     def __init__(
         self, database: Database, *, interval_s: float, report: Callable[[Exception], None]
     ) -> None:
+        super().__init__("rollups", rest_s=interval_s, report=report)
         self._database = database
-        self._interval_s = interval_s
-        self._report = report
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rollups", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the transaction that runs."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._interval_s):
-            try:
-                self._turn()
-            except (SQLAlchemyError, HistoryUnavailable) as error:
-                self._report(error)
-
-    def _turn(self) -> None:
+    def _turn(self) -> float:
         # A minute that is not over may get batches by the hundred, and each turn would add up all
         # of them again: that is left to who asks for it.
         before = times.now() - times.MINUTE
@@ -171,6 +151,7 @@ class Refresher:
         while more and not self._stopped.is_set():
             with self._database.writing() as connection:
                 more = refresh(connection, before=before)
+        return self._rest_s
 
 
 def _dirty(

@@ -1,7 +1,4 @@
-"""Many sums at once, column by column: decoded together, added together, without a loop over them.
-
-What :func:`service.history.sums.merge` does to a few, :func:`fold` does to thousands.
-"""
+"""Many sums at once, column by column: decoded and added together, without a loop over them."""
 
 import json
 from collections import defaultdict

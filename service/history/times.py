@@ -5,7 +5,6 @@ import time as clock
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-MICROSECOND: Final = 1
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE

@@ -1,6 +1,5 @@
 """Looking at alerts now and then, whether or not somebody asks."""
 
-import threading
 from collections.abc import Callable
 
 from sqlalchemy import select
@@ -9,9 +8,10 @@ from service.errors import UnknownProject
 from service.history import tables
 from service.history.alerts import Alerts
 from service.history.database import Database
+from service.history.turns import Turns
 
 
-class Watcher:
+class Watcher(Turns):
     """Looks at the alerts of projects that changed, in a thread of its own.
 
     Args:
@@ -29,31 +29,11 @@ class Watcher:
         interval_s: float,
         report: Callable[[Exception], None],
     ) -> None:
+        super().__init__("alerts", rest_s=interval_s, report=report)
         self._database = database
         self._alerts = alerts
-        self._interval_s = interval_s
-        self._report = report
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the project that is being looked at."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001  (one rule's bug must not end the watch)
-                self._report(error)
-            self._stopped.wait(self._interval_s)
-
-    def _turn(self) -> None:
+    def _turn(self) -> float:
         project, alert = tables.project, tables.alert
         watched = select(alert.c.project_id)
         query = select(project.c.name).where(project.c.id.in_(watched)).order_by(project.c.id)
@@ -61,8 +41,9 @@ class Watcher:
             names = connection.execute(query).scalars().all()
         for name in names:
             if self._stopped.is_set():
-                return
+                break
             try:
                 self._alerts.evaluate(name)
             except UnknownProject:  # it went meanwhile
                 continue
+        return self._rest_s

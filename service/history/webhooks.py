@@ -10,7 +10,6 @@ sent to, without redirects, without proxies, and of the answer nothing but the s
 
 import json
 import random
-import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from service.history import tables, times
 from service.history.database import Database
+from service.history.turns import Turns
 from service.version import VERSION
 
 URL_LENGTH: Final = 2048
@@ -77,7 +77,7 @@ def post(connection: Connection, alert_id: int, body: dict[str, Any], now_us: in
     )
 
 
-class Webhooks:
+class Webhooks(Turns):
     """Sends what was left, in a thread of its own.
 
     Args:
@@ -97,45 +97,22 @@ class Webhooks:
         count: Callable[[Outcome], None],
         report: Callable[[Exception], None],
     ) -> None:
+        super().__init__("webhooks", rest_s=POLL_S, report=report)
         self._database = database
         self._hosts = frozenset(hosts)
         self._deadline_s = deadline_s
         self._count = count
-        self._report = report
         self._client = httpx2.Client(
             timeout=deadline_s,
             follow_redirects=False,
             trust_env=False,  # no proxies, no credentials from files
             headers={"content-type": "application/json", "user-agent": f"xent/{VERSION}"},
         )
-        self._wanted = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
 
     def stop(self) -> None:
         """End after the message that is being sent."""
-        self._stopped.set()
-        self._wanted.set()
-        self._thread.join()
+        super().stop()
         self._client.close()
-
-    def wake(self) -> None:
-        """Look for messages now."""
-        self._wanted.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            wait_s = POLL_S
-            try:
-                wait_s = self._turn()
-            except Exception as error:  # noqa: BLE001  (whatever it was, others wait to be told)
-                self._report(error)
-            self._wanted.wait(wait_s)
-            self._wanted.clear()
 
     def _turn(self) -> float:
         """Send what is due; return how long there is nothing to do, seconds."""

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
+from typing_extensions import override
 
 from service.errors import Fault, InvalidDocument, invalid
 from service.models.description import Description
 from service.models.shelf import Shelf
-from service.questions import Answer, Asked, LossQuestion
+from service.questions import Answer, LossQuestion, Rephrased
 from service.schema.document import Document
 from service.wire import safetensors
 from service.wire.encodings import Decoder, decoder_for
 from service.wire.formats import Source, Spoken, answer_format, features_format
 from service.wire.payload import Body, Limits, Payload, all_there, extent
 from service.wire.safetensors_header import REQUEST
-from xentcore import Evaluation, XentError
+from xentcore import Evaluation
 
 if TYPE_CHECKING:
     from service.models.running import Running
@@ -39,8 +40,8 @@ class Made:
     running: "Running"
 
 
-class Conversation:
-    """A :class:`service.questions.Question` about logits that a model makes, for one request.
+class Conversation(Rephrased):
+    """A question about logits that a model makes, for one request.
 
     Args:
         shelf: where the model is.
@@ -49,15 +50,13 @@ class Conversation:
         question: the same as it is asked of ``/loss``.
     """
 
-    compares = False
-
     def __init__(
         self, shelf: Shelf, name: str, version: str | None, question: LossQuestion
     ) -> None:
+        super().__init__(question)
         self._shelf = shelf
         self._name = name
         self._version = version
-        self._question = question
         self._cancelled: Callable[[], bool] = lambda: False
         self._made: Made | None = None
 
@@ -118,27 +117,10 @@ class Conversation:
         tensors["logits"] = running.logits
         return Payload.of(document, tensors, await_rows=running.await_rows)
 
-    @property
-    def path(self) -> str:
-        """Where the same is asked with logits."""
-        return self._question.path
-
-    @property
-    def model(self) -> type[Document]:
-        """The document beside the tensors."""
-        return self._question.model
-
-    def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
-        """Validate the document. Raises InvalidDocument, and what the core raises."""
-        return self._question.read(payload, per_class_limit=per_class_limit)
-
-    def located(self, error: XentError) -> str:
-        """Return the JSON pointer of what a core error is about."""
-        return self._question.located(error)
-
+    @override
     def answer(self, evaluation: Evaluation, document: Document) -> Answer:
         """Return what an evaluation answers to the request. Raises what the core raises."""
-        answer = self._question.answer(evaluation, document)
+        answer = super().answer(evaluation, document)
         made = self._made
         if made is None:
             raise AssertionError("nothing is answered before it is decoded")

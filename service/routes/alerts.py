@@ -1,10 +1,13 @@
 """``/projects/{project}/alerts``: rules, and how they stand."""
 
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from service.changing import Changing
+from service.history.alerts import Alerts
 from service.history.rules import Rule
 from service.openapi import change_operation, problem_responses
 from service.schema.alerts import AlertAnswer, AlertList
@@ -21,12 +24,12 @@ _EXAMPLE: Final = {
 }
 
 
-def router(watch: Watch) -> APIRouter:
+def router(alerts: Alerts, watch: Watch, changing: Changing) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["alerts"])
 
     @routes.get(_PATH, **_described("alerts", "How alerts stand", 200, AlertList, 404, 422))
-    async def alerts(request: Request, project: str) -> Response:
+    async def listing(request: Request, project: str) -> Response:
         return await watch.listing(request, project)
 
     @routes.post(
@@ -38,14 +41,14 @@ def router(watch: Watch) -> APIRouter:
         ),
     )
     async def create(request: Request, project: str) -> Response:
-        return await watch.create(request, project)
+        return await changing.create(request, Rule, partial(alerts.create, project))
 
     @routes.delete(
         f"{_PATH}/{{name}}",
         **_described("alert_delete", "Forget an alert", 204, None, 404),
     )
     async def remove(request: Request, project: str, name: str) -> Response:
-        return await watch.remove(request, project, name)
+        return await changing.remove(request, partial(alerts.remove, project, name))
 
     return routes
 

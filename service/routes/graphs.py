@@ -7,7 +7,6 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from service.graphs.model import onnx_model
 from service.openapi import graph_operation, problem_responses
 from service.schema.graphs import GraphQuery
 from xentcore import UnknownVariant, XentError
@@ -31,6 +30,9 @@ def router(queries: Mapping[str, GraphQuery]) -> APIRouter:
     def graph(variant: str, request: Request) -> Response:
         if variant not in queries:
             raise UnknownVariant(variant, queries)
+        # Here: ONNX is loaded, and its memory held, only where somebody asks for a graph.
+        from service.graphs.model import onnx_model  # noqa: PLC0415
+
         try:
             content = onnx_model(queries[variant].read(request.query_params.multi_items()))
         except XentError as error:

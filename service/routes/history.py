@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from service.changing import Changing
 from service.history import (
     annotations,
     breakdown,
@@ -18,10 +20,10 @@ from service.history import (
     timeseries,
 )
 from service.history.annotations import Note
+from service.history.database import Database
 from service.history.questions import Question, Referring, Selection
 from service.history.rollups import View
 from service.lookup import Lookup
-from service.notes import Notes
 from service.openapi import change_operation, export_operation, history_operation, problem_responses
 from service.schema import history as schema
 from service.schema.alerts import Comparison
@@ -90,12 +92,12 @@ QUESTIONS: Final[tuple[Asked[Any], ...]] = (
 )
 
 
-def router(lookup: Lookup, notes: Notes) -> APIRouter:
+def router(lookup: Lookup, changing: Changing, database: Database) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["history"])
     _add_questions(routes, lookup)
     _add_export(routes, lookup)
-    _add_notes(routes, notes)
+    _add_notes(routes, changing, database)
     return routes
 
 
@@ -155,7 +157,7 @@ def _add_export(routes: APIRouter, lookup: Lookup) -> None:
     )
 
 
-def _add_notes(routes: APIRouter, notes: Notes) -> None:
+def _add_notes(routes: APIRouter, changing: Changing, database: Database) -> None:
     path = f"{OF}/annotations"
 
     @routes.post(
@@ -171,7 +173,7 @@ def _add_notes(routes: APIRouter, notes: Notes) -> None:
         openapi_extra=change_operation(Note, _NOTE),
     )
     async def write(request: Request, project: str) -> Response:
-        return await notes.write(request, project)
+        return await changing.create(request, Note, partial(annotations.write, database, project))
 
     @routes.delete(
         f"{path}/{{annotation}}",
@@ -183,7 +185,9 @@ def _add_notes(routes: APIRouter, notes: Notes) -> None:
         openapi_extra={"security": [{}, {"key": []}]},
     )
     async def remove(request: Request, project: str, annotation: str) -> Response:
-        return await notes.remove(request, project, annotation)
+        return await changing.remove(
+            request, partial(annotations.remove, database, project, annotation)
+        )
 
 
 def _endpoint(lookup: Lookup, asked: Asked[Any]) -> Callable[..., Any]:

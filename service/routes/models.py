@@ -13,6 +13,7 @@ from service.keys import Keys
 from service.models.conversation import Conversation
 from service.models.shelf import Shelf
 from service.openapi import KEYS, model_operation, problem_responses, upload_operation
+from service.posted import received
 from service.questions import LossQuestion
 from service.schema.answer import (
     ModelList,
@@ -23,8 +24,6 @@ from service.schema.answer import (
 )
 from service.settings import Settings
 from service.telemetry import notes_of
-from service.wire.body import Incoming
-from service.wire.buffer import Buffer
 from xentcore import UnknownVariant
 
 if TYPE_CHECKING:
@@ -101,7 +100,11 @@ class Served:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise UnsupportedMediaType("a model is sent as it is, without a content encoding")
         async with self._uploading:
-            data = await self._received(request)
+            data = await received(
+                request,
+                limit=self._settings.model_bytes,
+                deadline_s=self._settings.body_deadline_s,
+            )
             library = await asyncio.to_thread(self._shelf.library)
             new, listed = await asyncio.to_thread(library.put, name, version, data)
         done = ModelUploaded(
@@ -121,20 +124,6 @@ class Served:
         self._keys.require(request.headers, "manage")
         if not self._settings.model_uploads:
             raise NotOffered("models are not changed over HTTP here: set XENT_MODEL_UPLOADS")
-
-    async def _received(self, request: Request) -> bytes:
-        settings = self._settings
-        incoming = Incoming(
-            request.receive,
-            request.headers,
-            limit=settings.model_bytes,
-            deadline_s=settings.body_deadline_s,
-        )
-        buffer = Buffer(limit=settings.model_bytes, expected=incoming.expected)
-        while not incoming.complete:
-            buffer.append((await incoming.receive()).get("body", b""))
-        notes_of(request.scope).request_bytes = incoming.size
-        return buffer.body().tobytes()
 
 
 def router(served: Served, exchange: Exchange) -> APIRouter:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from pydantic import Field, create_model
 
 from service.errors import Fault, InvalidDocument, TooLarge
-from service.graphs.model import Wanted
+from service.graphs.wanted import Wanted
 from service.schema.names import INT64_MAX
 from service.schema.validation import validate
 from service.schema.variants import SettingsModel, camel

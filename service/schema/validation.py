@@ -10,7 +10,7 @@ from service.errors import Fault, InvalidDocument, escape
 D = TypeVar("D", bound=BaseModel)
 
 
-def validate(model: type[D], document: Mapping[str, object]) -> D:
+def validate(model: type[D], document: object) -> D:
     """Return the document as ``model``.
 
     Raises:

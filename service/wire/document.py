@@ -1,5 +1,6 @@
 """JSON texts as plain values, for the documents of every media type; simdjson parses them."""
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -11,6 +12,8 @@ from service.wire.payload import Body, Limits
 
 KEYS: Final = 64  # more fields than any object of a request has
 DEPTH: Final = 5  # /variants/0/settings/alpha/0: nothing in a document lies deeper
+# What Python's json writes for numbers that JSON has not, where a number would stand.
+_NO_NUMBER: Final = re.compile(rb"(?<=[\[,:\s])-?(?:NaN|Infinity|nan|inf)(?=[\],}\s])")
 
 Value = Array | Object | str | int | float | bool | None
 
@@ -27,7 +30,7 @@ def parse(body: Body) -> Value:
     except UnicodeDecodeError:
         raise Malformed("the body is not JSON: it is not UTF-8") from None
     except (ValueError, RuntimeError) as error:
-        raise Malformed(f"the body is not JSON: {_reason(str(error))}") from None
+        raise Malformed(f"the body is not JSON: {_reason(str(error), body.data)}") from None
 
 
 def entries_of(value: Object, pointer: str, known: Collection[str] = ()) -> dict[str, Value]:
@@ -114,6 +117,13 @@ def request_document(text: bytes, limits: Limits, fields: Collection[str]) -> di
     }
 
 
-def _reason(message: str) -> str:
-    """Return simdjson's sentence without its code: ``NUMBER_ERROR: Problem while ...``."""
+def _reason(message: str, data: memoryview) -> str:
+    """Return what is wrong with a text: the commonest fault with its place, or simdjson's words."""
+    found = _NO_NUMBER.search(data)
+    if found is not None:
+        return (
+            f"{found[0].decode()} at byte {found.start()} is no number of JSON; send tensors that "
+            "hold it as bytes: as base64, safetensors, or the inference protocol's binary data"
+        )
+    # Its sentence without its code: `NUMBER_ERROR: Problem while ...`.
     return message.partition(": ")[2].split(".")[0] or message

@@ -14,7 +14,7 @@ import torch
 from simdjson import Array, Object
 from torch import Tensor
 
-from service.errors import InvalidDocument, Malformed, invalid
+from service.errors import Fault, InvalidDocument, Malformed, invalid
 from service.wire.document import Value, entries_of
 from service.wire.payload import TORCH_DTYPES, Body, Limits, view
 
@@ -249,7 +249,8 @@ def _rows(
 
 def _ragged(name: str, position: tuple[int, ...], found: str, expected: str) -> Malformed:
     where = "".join(f"[{index}]" for index in position)
-    return Malformed(f"{name} is ragged: {name}{where} is {found} among {expected}")
+    message = f"{name} is ragged: {name}{where} is {found} among {expected}"
+    return Malformed(message, faults=[Fault(_pointer(name, position), message)])
 
 
 def _no_number(name: str, position: tuple[int, ...]) -> InvalidDocument:
@@ -258,7 +259,11 @@ def _no_number(name: str, position: tuple[int, ...]) -> InvalidDocument:
         if name == "logits"
         else ""
     )
-    return invalid("/".join(["", name, *map(str, position)]), f"is no number{hint}")
+    return invalid(_pointer(name, position), f"is no number{hint}")
+
+
+def _pointer(name: str, position: tuple[int, ...]) -> str:
+    return "/".join(["", name, *map(str, position)])
 
 
 def _tensor(name: str, data: str, shape: list[int], dtype: torch.dtype) -> Tensor:

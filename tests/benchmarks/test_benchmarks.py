@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report, servers
-from benchmarks.__main__ import IDEAS
+from benchmarks.__main__ import HERE, IDEAS
 from benchmarks.connection import Connection, Refused, post
 from benchmarks.harness import Curve, Plot, Row, Sample, Table
 from benchmarks.report import Report
@@ -29,6 +30,11 @@ TABLE = Table(
     ("note",),
     Plot("stem", "picture", "elements", "ms", (Curve("line", ((1.0, SAMPLE),)),), True),
 )
+
+
+def test_the_readme_tells_of_every_idea() -> None:
+    table = (HERE / "README.md").read_text().split("\n| idea |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE)) == set(IDEAS)
 
 
 def test_a_ratio_is_of_medians_and_a_target_is_of_it() -> None:

@@ -42,7 +42,9 @@ def test_what_is_not_ours_says_nothing() -> None:
 def test_statuses_of_the_framework_keep_their_headers() -> None:
     response = problem_response(HTTPException(405, headers={"allow": "GET"}), "r")
     assert response.headers["allow"] == "GET"
-    assert orjson.loads(response.body)["type"] == "/problems/method-not-allowed"
+    body = orjson.loads(response.body)
+    assert body["type"] == "/problems/method-not-allowed"
+    assert body["detail"] == "Method Not Allowed: this path takes GET"
 
 
 def test_every_fault_is_listed() -> None:

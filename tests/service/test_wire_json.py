@@ -89,7 +89,9 @@ def test_empty_lists_are_empty_tensors(shape: str) -> None:
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"{} x", "not JSON"),
-        (b'{"logits": [NaN]}', "not JSON"),
+        (b'{"logits": [NaN]}', "not JSON: NaN at byte 12 .*base64, safetensors"),
+        (b'{"logits": [[1, -Infinity]]}', "not JSON: -Infinity at byte 16 "),
+        (b'{"class_names": ["NaN", "nan and inf"]', "not JSON: The JSON document"),
         (b'{"logits": [1e999]}', "number"),
         (b'{"logits": [1' + b"0" * 40 + b"]}", "integer"),
         (b"[" * 250_000, "not JSON"),
@@ -126,8 +128,10 @@ def test_what_is_not_json_is_malformed(text: bytes, says: str) -> None:
     "names", ["", ', "class_names": ["[", "["]', r', "class_names": ["\\[", "\""]']
 )
 def test_ragged_lists_are_malformed(logits: str, says: str, names: str) -> None:
-    with pytest.raises((Malformed, InvalidDocument), match=says):
+    with pytest.raises((Malformed, InvalidDocument), match=says) as raised:
         decode(request(logits, more=names))
+    (fault,) = raised.value.faults
+    assert fault.pointer.startswith("/logits/")
 
 
 @pytest.mark.parametrize("names", [["[UNK]", "[[["], ["\\[", "]["], ["\u005b", "a"]])

@@ -3,7 +3,7 @@
 const KNOWN = { "<f2": "float16", "<f4": "float32", "<f8": "float64", "|i1": "int8", "<i2": "int16", "<i4": "int32", "<i8": "int64", "|u1": "uint8", "|b1": "bool" };
 
 export const JSON_TYPE = "application/json";
-export const SAFETENSORS = "application/x-safetensors";
+const SAFETENSORS = "application/x-safetensors";
 
 // What is wrong with a batch before it is sent, told as the service tells it.
 export class Unreadable extends Error {

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from typing_extensions import override
+
 from service.errors import Fault, InvalidDocument
-from service.questions import Answer, Asked, LossQuestion
-from service.schema.document import Document
+from service.questions import Asked, LossQuestion, Rephrased
 from service.wire.encodings import decoder_for
 from service.wire.formats import Format, Spoken
 from service.wire.kserve import answer, request
@@ -13,11 +14,11 @@ from service.wire.kserve.framing import header_length
 from service.wire.kserve.model import Model
 from service.wire.kserve.regions import Regions
 from service.wire.payload import Body, Limits, Payload, all_there
-from xentcore import Evaluation, XentError
+from xentcore import XentError
 
 
-class Conversation:
-    """A :class:`service.questions.Question` in the protocol's words, for one request.
+class Conversation(Rephrased):
+    """A question in the protocol's words, for one request.
 
     Errors point into the protocol's request: ``/parameters/gamma``, ``/inputs/0``.
 
@@ -30,11 +31,9 @@ class Conversation:
         headers: of the answer, once there is one.
     """
 
-    compares = False
-
     def __init__(self, model: Model, question: LossQuestion, regions: Regions) -> None:
+        super().__init__(question)
         self._model = model
-        self._question = question
         self._regions = regions
         self._length: int | None = None
         self._coding: str | None = None
@@ -78,31 +77,19 @@ class Conversation:
         self.headers = response.headers
         return response.chunks
 
-    @property
-    def path(self) -> str:
-        """Where the same is asked without the protocol."""
-        return self._question.path
-
-    @property
-    def model(self) -> type[Document]:
-        """The document beside the tensors."""
-        return self._question.model
-
+    @override
     def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
         """Validate the document. Raises InvalidDocument, and what the core raises."""
         try:
-            return self._question.read(payload, per_class_limit=per_class_limit)
+            return super().read(payload, per_class_limit=per_class_limit)
         except InvalidDocument as error:
             faults = [Fault(self._pointer(each.pointer), each.message) for each in error.faults]
             raise InvalidDocument(faults) from None
 
+    @override
     def located(self, error: XentError) -> str:
         """Return the JSON pointer of what a core error is about."""
         return self._pointer(error.pointer)
-
-    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
-        """Return what an evaluation answers to the request. Raises what the core raises."""
-        return self._question.answer(evaluation, document)
 
     def _pointer(self, pointer: str) -> str:
         """Return where the protocol's request holds a part of the document."""

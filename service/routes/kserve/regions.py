@@ -2,20 +2,15 @@
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
 
-from service.errors import InvalidDocument, Malformed
 from service.keys import Keys
 from service.openapi import inference_problems, json_body
+from service.posted import document
 from service.routes.kserve.served import Served
 from service.schema.kserve import RegionRequest
-from service.schema.validation import faults_of
-from service.wire.body import Incoming
 
-BODY_BYTES = 1 << 16
 STATUSES = (400, 401, 403)
 
 
@@ -33,7 +28,7 @@ def router(served: Served, keys: Keys, *, deadline_s: float) -> APIRouter:
     )
     async def register(request: Request, name: str) -> Response:
         keys.require(request.headers, "evaluate")
-        wanted = _read(await _received(request, deadline_s))
+        wanted = await document(request, RegionRequest, deadline_s=deadline_s)
         regions.register(name, wanted.key, wanted.offset, wanted.byte_size)
         return JSONResponse({})
 
@@ -80,22 +75,3 @@ def router(served: Served, keys: Keys, *, deadline_s: float) -> APIRouter:
         return regions.status(None)
 
     return routes
-
-
-async def _received(request: Request, deadline_s: float) -> bytes:
-    incoming = Incoming(request.receive, request.headers, limit=BODY_BYTES, deadline_s=deadline_s)
-    parts = []
-    while not incoming.complete:
-        parts.append((await incoming.receive()).get("body", b""))
-    return b"".join(parts)
-
-
-def _read(body: bytes) -> RegionRequest:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Malformed("the body is not JSON") from None
-    try:
-        return RegionRequest.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocument(faults_of(error, document)) from None

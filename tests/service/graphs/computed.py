@@ -11,7 +11,8 @@ from onnx import load_from_string
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
-from service.graphs.model import Wanted, onnx_model
+from service.graphs.model import onnx_model
+from service.graphs.wanted import Wanted
 from xentcore import LabelKind, Options, Spec, evaluate, find_variant
 
 

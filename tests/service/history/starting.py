@@ -1,7 +1,8 @@
 """Recorders that are started and stopped again."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -9,6 +10,7 @@ import structlog
 
 from service.history.changes import Changes
 from service.history.database import Database
+from service.history.entries import Entry, Outcome
 from service.history.recorder import Recorder, RecorderLimits
 from service.history.times import HOUR
 from service.history.writer import Logger
@@ -46,6 +48,12 @@ async def recording(
     await recorder.start()
     yield recorder
     await recorder.stop()
+
+
+def submit(recorder: Recorder, entries: Sequence[Entry]) -> "Future[list[Outcome]]":
+    """Hand over batches from any thread, without a deadline; in the order of the calls."""
+    work, size_bytes = recorder._recording(entries)
+    return recorder._writer.submit(work, size_bytes=size_bytes)
 
 
 @contextmanager

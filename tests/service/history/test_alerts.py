@@ -374,7 +374,7 @@ def test_a_project_has_so_many_alerts(database: Database, monkeypatch: pytest.Mo
 def test_only_the_newest_buckets_are_looked_at(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.history.watching.LOOKBACK", 20)
+    monkeypatch.setattr("service.history.standing.LOOKBACK", 20)
     alerts, _ = alerts_of(database)
     insert_batches(database, batches(0, 30, shift=3))
     insert_batches(database, batches(30, 70))

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
 from service.history.comparison import Comparison, compare
-from service.history.sums import Sums, merge
+from service.history.sums import Sums
+from tests.service.history.merging import merge
 from tests.service.history.sides import Rows, sums_of
 
 ALPHA = 0.05

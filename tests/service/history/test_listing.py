@@ -160,8 +160,8 @@ def test_corrected_hours_are_told(recorded: Database) -> None:
 
 def test_notes_come_and_go(recorded: Database) -> None:
     note = Note.model_validate({"time": "2026-01-01T02:00:00+01:00", "text": "a new camera"})
+    made = annotations.write(recorded, "p", note)
     with recorded.writing() as connection:
-        made = annotations.write(connection, "p", note)
         project = insert(tables.annotation).values(
             project_id=1, time=START, kind="alert", text="loss is firing"
         )
@@ -173,8 +173,7 @@ def test_notes_come_and_go(recorded: Database) -> None:
     assert alert["id"] is None
     with bare(recorded, "p") as seen:
         before = seen.revision
-    with recorded.writing() as connection:
-        annotations.remove(connection, "p", str(made["id"]))
+    annotations.remove(recorded, "p", str(made["id"]))
     assert made not in happened(recorded)
     with bare(recorded, "p") as seen:
         assert seen.revision == before + 1
@@ -182,24 +181,24 @@ def test_notes_come_and_go(recorded: Database) -> None:
 
 @pytest.mark.parametrize("key", ["99", "x", "-1", "9" * 40, "\u0663"])
 def test_a_note_that_is_none_cannot_be_removed(recorded: Database, key: str) -> None:
-    with recorded.writing() as connection, pytest.raises(UnknownAnnotation):
-        annotations.remove(connection, "p", key)
+    with pytest.raises(UnknownAnnotation):
+        annotations.remove(recorded, "p", key)
 
 
 def test_what_was_not_written_by_people_stays(recorded: Database) -> None:
     with recorded.writing() as connection:
         alert = insert(tables.annotation).values(project_id=1, time=1, kind="alert", text="x")
         connection.execute(alert)
-    with recorded.writing() as connection, pytest.raises(UnknownAnnotation):
-        annotations.remove(connection, "p", "1")
+    with pytest.raises(UnknownAnnotation):
+        annotations.remove(recorded, "p", "1")
 
 
 def test_a_note_is_about_something(recorded: Database) -> None:
     note = Note.model_validate({"time": "2026-01-01T02:00:00Z", "text": "x", "series": 99})
-    with recorded.writing() as connection, pytest.raises(InvalidDocument, match="no such series"):
-        annotations.write(connection, "p", note)
-    with recorded.writing() as connection, pytest.raises(UnknownProject):
-        annotations.write(connection, "q", note)
+    with pytest.raises(InvalidDocument, match="no such series"):
+        annotations.write(recorded, "p", note)
+    with pytest.raises(UnknownProject):
+        annotations.write(recorded, "q", note)
 
 
 def exported(database: Database, *query: tuple[str, str]) -> bytes:

@@ -10,16 +10,18 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from service.errors import HistoryUnavailable
+from service.errors import HistoryUnavailable, LabelsTooLate
 from service.history import database as database_module
 from service.history.database import Database, sqlite_url
 from service.history.recorder import RecorderLimits
 from tests.service.history.conftest import created
 from tests.service.history.postgres import Postgres
-from tests.service.history.samples import batches, entry, waiting
+from tests.service.history.samples import KEY, batches, entry, waiting
 from tests.service.history.starting import Lines, recording
 
 pytestmark = pytest.mark.anyio
+
+NAME = (KEY.project, KEY.model, KEY.model_version, "batch-1")
 
 
 @pytest.fixture
@@ -46,10 +48,11 @@ async def test_a_server_that_comes_back_is_used_again(server: Postgres) -> None:
                     await recorder.record([entry(number)])
                 assert caught.value.retry_after_s == 5
             with pytest.raises(HistoryUnavailable):
-                await recorder.classes_of("zoo", "animals")
+                await recorder.kept(*NAME)
             server.start()
             assert (await recorder.record([entry(2)]))[0].status == "created"
-            assert await recorder.classes_of("zoo", "animals")
+            with pytest.raises(LabelsTooLate):  # it answers
+                await recorder.kept(*NAME)
             assert (await recorder.record([entry(1)]))[0].status == "replayed"
         assert [row["batch_id"] for row in batches(database)] == ["batch-1", "batch-2"]
         database.close()

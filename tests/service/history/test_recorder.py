@@ -1,5 +1,6 @@
 """Recording: once, in any order, all or nothing."""
 
+import json
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -38,7 +39,7 @@ from tests.service.history.samples import (
     sums,
     waiting,
 )
-from tests.service.history.starting import blocked, recording
+from tests.service.history.starting import blocked, recording, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -145,9 +146,9 @@ async def test_a_conflict_does_not_undo_what_shares_its_transaction(
 ) -> None:
     await recorder.record([entry(0)])
     with blocked(recorder):
-        futures = [recorder.submit([entry(n)]) for n in (1, 2)]
-        conflict = recorder.submit([entry(3), entry(0, body=b"other")])
-        futures.append(recorder.submit([entry(4)]))
+        futures = [submit(recorder, [entry(n)]) for n in (1, 2)]
+        conflict = submit(recorder, [entry(3), entry(0, body=b"other")])
+        futures.append(submit(recorder, [entry(4)]))
     assert answers(futures) == ["created"] * 3
     assert isinstance(conflict.exception(timeout=30), BatchConflict)
     assert [row["batch_id"] for row in batches(database)] == [f"batch-{n}" for n in (0, 1, 2, 4)]
@@ -163,9 +164,9 @@ async def test_a_database_error_does_not_undo_what_shares_its_transaction(
         changes.connection.exec_driver_sql("SELECT nothing FROM nowhere")
 
     with blocked(recorder):
-        before = recorder.submit([entry(1)])
+        before = submit(recorder, [entry(1)])
         failed = recorder._writer.submit(fail)
-        after = recorder.submit([entry(2)])
+        after = submit(recorder, [entry(2)])
     assert answers([before, after]) == ["created"] * 2
     assert "nowhere" in str(failed.exception(timeout=30))
     assert len(batches(database)) == 2
@@ -179,7 +180,7 @@ async def test_eight_threads_with_one_batch_store_it_once(
 
     def send() -> None:
         start.wait()
-        futures.extend(recorder.submit([entry(number)]) for number in range(20))
+        futures.extend(submit(recorder, [entry(number)]) for number in range(20))
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
@@ -235,14 +236,19 @@ async def test_minutes_become_dirty_and_the_project_newer(
         }
 
 
-async def test_a_schema_is_declared_once_and_used_by_name(recorder: Recorder) -> None:
+async def test_a_schema_is_declared_once_and_used_by_name(
+    recorder: Recorder, database: Database
+) -> None:
     (first,) = await recorder.record([entry(1)])
     (named,) = await recorder.record([entry(2, label_schema=SchemaRef("animals", None))])
     assert named.series == first.series
-    assert await recorder.classes_of("zoo", "animals") == CLASSES
+    with database.reading() as connection:
+        assert json.loads(connection.execute(select(label_schema.c.classes)).scalar_one()) == [
+            *CLASSES
+        ]
     for where, name in (("farm", "animals"), ("zoo", "beasts")):
         with pytest.raises(UnknownSchema) as caught:
-            await recorder.classes_of(where, name)
+            await recorder.record([entry(3, project=where, label_schema=SchemaRef(name, None))])
         assert caught.value.faults[0].pointer == "/track/label_schema"
         assert name not in str(caught.value)
 
@@ -305,7 +311,7 @@ async def test_nothing_is_taken_before_the_start_and_after_the_stop(database: Da
 async def test_a_stop_writes_what_waits(database: Database) -> None:
     async with recording(database) as recorder:
         with blocked(recorder):
-            futures = [recorder.submit([entry(number)]) for number in range(600)]
+            futures = [submit(recorder, [entry(number)]) for number in range(600)]
     assert all(future.done() for future in futures)
     assert answers(futures) == ["created"] * 600
     assert len(batches(database)) == 600
@@ -314,7 +320,7 @@ async def test_a_stop_writes_what_waits(database: Database) -> None:
 async def test_the_queue_is_bounded(database: Database) -> None:
     async with recording(database, RecorderLimits(queue=3)) as recorder:
         with blocked(recorder):
-            futures = [recorder.submit([entry(number)]) for number in range(3)]
+            futures = [submit(recorder, [entry(number)]) for number in range(3)]
             with pytest.raises(HistoryUnavailable, match="3 requests wait") as caught:
                 await recorder.record([entry(3)])
             assert caught.value.retry_after_s == 1
@@ -327,9 +333,9 @@ async def test_what_waits_is_bounded_in_bytes(database: Database) -> None:
     body = b"x" * 800
     async with recording(database, RecorderLimits(queue_bytes=1000)) as recorder:
         with blocked(recorder):
-            alone = recorder.submit([entry(0, kept=waiting(body))])
+            alone = submit(recorder, [entry(0, kept=waiting(body))])
             with pytest.raises(HistoryUnavailable, match="1 requests wait"):
-                recorder.submit([entry(1, kept=waiting(body))])
+                submit(recorder, [entry(1, kept=waiting(body))])
         assert answers([alone]) == ["created"]
 
 
@@ -337,5 +343,5 @@ async def test_an_answer_that_takes_too_long_is_not_waited_for(database: Databas
     async with recording(database, RecorderLimits(deadline_s=0.05)) as recorder:
         with blocked(recorder), pytest.raises(HistoryUnavailable, match=r"within 0\.05 s"):
             await recorder.record([entry(1)])
-        assert recorder.submit([entry(2)]).result(timeout=30)
+        assert submit(recorder, [entry(2)]).result(timeout=30)
     assert [row["batch_id"] for row in batches(database)] == ["batch-2"]  # the first was given up

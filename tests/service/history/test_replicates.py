@@ -15,7 +15,8 @@ from service.history.replicates import (
     replicate,
     sketch,
 )
-from service.history.sums import ALL_CLASSES, REPLICATES, SKETCH_SIZE, Sums, merge
+from service.history.sums import ALL_CLASSES, REPLICATES, SKETCH_SIZE, Sums
+from tests.service.history.merging import merge
 
 ROWS = 4096
 Numbers = NDArray[np.float64]

@@ -13,7 +13,7 @@ from service.errors import UnknownProject
 from service.history import rollups, tables, times
 from service.history.database import Database, sqlite_url
 from service.history.rollups import COLUMNS, Refresher, refresh, refresh_all, view
-from service.history.sums import SCALARS, from_columns, merge
+from service.history.sums import SCALARS, from_columns
 from tests.service.harness import until
 from tests.service.history.histories import (
     START,
@@ -23,6 +23,7 @@ from tests.service.history.histories import (
     simulated,
     sums_of,
 )
+from tests.service.history.merging import merge
 from tests.service.history.postgres import Postgres
 
 

@@ -6,8 +6,9 @@ import pytest
 from service.history import stack
 from service.history.rollups import COLUMNS
 from service.history.stack import Stack
-from service.history.sums import SCALARS, Sums, from_columns, merge
+from service.history.sums import SCALARS, Sums, from_columns
 from tests.service.history.histories import Batch, history, simulated, sums_of
+from tests.service.history.merging import merge
 
 PARTS = [sums_of(each) for each in history(3, minutes=12, versions=("v1",), rows=30)]
 

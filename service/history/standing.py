@@ -23,7 +23,7 @@ from service.history.questions import Selection
 from service.history.rollups import View
 from service.history.rules import Rule
 from service.history.selection import Series, cover, gather
-from service.history.watched import WATCHABLE
+from service.history.watchable import WATCHABLE
 
 State = Literal["ok", "firing", "no_data"]
 STATES: Final[tuple[State, ...]] = ("ok", "firing", "no_data")
