@@ -89,7 +89,12 @@ class Exchange:
             )
             try:
                 if decoder is identity and self._comes_in_pieces(incoming, source):
-                    reading = self._reading(question, (source, target), length=incoming.expected)
+                    reading = self._reading(
+                        question,
+                        (source, target),
+                        length=incoming.expected,
+                        is_complete=lambda: incoming.complete,
+                    )
                     evaluated = await self._flow(incoming, reading, permit).carry()
                 else:
                     arrival = Arrival(incoming, aligned=terms.aligned)
@@ -124,7 +129,12 @@ class Exchange:
         return source.decode is None or not of_a_size
 
     def _reading(
-        self, question: Question, formats: tuple[Source, Format], *, length: int | None
+        self,
+        question: Question,
+        formats: tuple[Source, Format],
+        *,
+        length: int | None,
+        is_complete: Callable[[], bool],
     ) -> Reading:
         source, target = formats
         if source.stream is None:
@@ -137,6 +147,7 @@ class Exchange:
             device=self._device,
             passes=self._kernels.passes,
             threads=self._settings.threads,
+            is_complete=is_complete,
             pending_bytes=self._settings.pending_bytes,
         )
 
@@ -162,9 +173,10 @@ class Exchange:
             if cancelled():
                 raise Cancelled("given up before the evaluation")
             if source.decode is None:
-                return _at_once(
-                    self._reading(question, (source, target), length=len(plain)), plain, cancelled
+                reading = self._reading(
+                    question, (source, target), length=len(plain), is_complete=lambda: True
                 )
+                return _at_once(reading, plain, cancelled)
             fields = question.model.model_fields
             arrived = arrival.wait if decoder is identity else all_there
             payload = paced(

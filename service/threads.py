@@ -12,11 +12,17 @@ from service.wire.payload import Payload
 FEW: Final = 1 << 18
 
 
+def for_arriving(threads: int, *, is_complete: Callable[[], bool]) -> int:
+    """Return with how many threads to compute on what is there of a body, ``threads`` at most.
+
+    While the rest arrives it is one: sender and event loop need the other core, and threads that
+    wait for one that was sent away wait for milliseconds.
+    """
+    return threads if is_complete() else 1
+
+
 def paced(payload: Payload, *, threads: int, is_complete: Callable[[], bool]) -> Payload:
     """Return a batch whose blocks are computed with a fitting number of threads.
-
-    While its rows arrive it is one: sender and event loop need the other core, and threads that
-    wait for one that was sent away wait for milliseconds.
 
     Args:
         payload: the batch.
@@ -27,6 +33,6 @@ def paced(payload: Payload, *, threads: int, is_complete: Callable[[], bool]) ->
 
     def await_rows(rows: int) -> None:
         payload.await_rows(rows)
-        torch.set_num_threads(most if is_complete() else 1)
+        torch.set_num_threads(for_arriving(most, is_complete=is_complete))
 
     return replace(payload, await_rows=await_rows)
