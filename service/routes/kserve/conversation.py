@@ -55,6 +55,7 @@ class Conversation:
             self._decode,
             stream=None,
             overlaps=self._length is not None,
+            contained=False,  # tensors may lie in shared memory
             encode=self._encode,
             per_class_limit=None,
         )
