@@ -1,7 +1,7 @@
 """A result as the answer document: plain values, and tensors as leaves for the wire to write."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor
 
@@ -28,11 +28,11 @@ def answer(
         "family": result.family,
         "loss": result.loss,
         "undefined": result.undefined,
-        "reduction": asdict(result.reduction),
-        "rows": asdict(result.rows),
+        "reduction": _entries(result.reduction),
+        "rows": _entries(result.rows),
         "classes": result.classes,
         "label_kind": result.label_kind,
-        "settings": asdict(result.settings),
+        "settings": _entries(result.settings),
     }
     optional = {
         "per_sample": result.per_sample,
@@ -45,8 +45,13 @@ def answer(
         "row_statistics": result.row_statistics and dict(result.row_statistics),
     }
     document.update({key: value for key, value in optional.items() if value is not None})
-    document["diagnostics"] = [asdict(each) for each in result.diagnostics]
+    document["diagnostics"] = [_entries(each) for each in result.diagnostics]
     return document
+
+
+def _entries(record: Any) -> dict[str, object]:  # noqa: ANN401  (a dataclass of plain values)
+    # Not dataclasses.asdict, which copies what is in them: a weight for each of a million classes.
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def comparison(

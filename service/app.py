@@ -5,7 +5,7 @@ import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -46,12 +46,15 @@ from service.schema.graphs import GraphQuery
 from service.schema.kserve import inference_models
 from service.schema.models import compare_model, loss_model, settings_models
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.telemetry import Telemetry, make_logger, notes_of
 from service.terms import terms_of
 from service.version import VERSION
 from service.warmup import warm_up
 from service.wire.kserve.regions import Regions
 from xentcore import VARIANTS, XentError, resolve_device
+
+EXPECTED: Final = (ServiceError, XentError, HTTPException, MemoryError)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -95,6 +98,8 @@ def create_app(settings: Settings) -> FastAPI:
     of_compare = compare_model(VARIANTS, of_settings, settings.compare_variants)
     losses = {slug: LossQuestion(each, of_losses[slug]) for slug, each in VARIANTS.items()}
     comparing = CompareQuestion(of_compare)
+    questions: list[Question] = [*losses.values(), comparing]
+    by_path = {each.path: each for each in questions}
     served = Served(
         inference_models(VARIANTS, of_settings),
         questions=losses,
@@ -110,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=counted,
         recorder=remembering.recorder,
         relabelling=Relabelling(
-            _by_path([*losses.values(), comparing]),
+            by_path,
             partial(terms_of, settings),
             device=device,
             kernels=kernels,
@@ -138,8 +143,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = counted
     app.state.database = remembering.database
     app.state.tracking = remembering.tracking
-    app.add_middleware(Telemetry, metrics=counted, log=log)
-    for kind in (ServiceError, XentError, HTTPException, MemoryError):
+    app.add_middleware(
+        Shortcut, questions=by_path, answer=exchange.answer, expected=EXPECTED, problem=_problem
+    )
+    app.add_middleware(Telemetry, metrics=counted, log=log)  # around the one before
+    for kind in EXPECTED:
         app.add_exception_handler(kind, _problem)
     for router in (
         loss.router(exchange, losses),
@@ -165,10 +173,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     _describe(app, [*of_losses.values(), of_compare])
     return app
-
-
-def _by_path(questions: Sequence[Question]) -> dict[str, Question]:
-    return {each.path: each for each in questions}
 
 
 def _describe(app: FastAPI, models: Sequence[type[Document]]) -> None:

@@ -126,6 +126,11 @@ class Engine:
         return sum(job.started_s is not None for job in self._jobs)
 
     @property
+    def idle(self) -> bool:
+        """Whether workers have nothing to do, and nothing waits for one."""
+        return not self._jobs
+
+    @property
     def dead(self) -> int:
         """Workers that run on long past the deadline of what they do."""
         last_s = time.monotonic() - self._capacity.deadline_s - self._capacity.grace_s
@@ -242,6 +247,19 @@ class Permit:
         traceback: TracebackType | None,
     ) -> None:
         self._end_use(None)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no worker has, or is to have, anything to do."""
+        return self._engine.idle
+
+    def run_here(self, work: Work[T]) -> T:
+        """Return what brief ``work`` returns, at once, on the event loop. Raises what it does."""
+        job = Job()
+        try:
+            return _value(_run(job, work))
+        finally:
+            self._spent_s = time.monotonic() - (job.started_s or 0.0)
 
     def _end_use(self, spent_s: float | None) -> None:
         if spent_s is not None:

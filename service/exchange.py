@@ -1,6 +1,7 @@
 """One evaluation from request to answer: admit, receive, decode, evaluate, encode, send."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.answering import ask
+from service.brief import TooLong, check_brief, is_at_hand, may_be_brief
 from service.direct import EXTENSION
 from service.engine import Engine, Permit, Work
 from service.evaluated import Chunk, Clock, Evaluated, Unrecorded
@@ -89,13 +91,19 @@ class Exchange:
             )
             try:
                 if decoder is identity and self._comes_in_pieces(incoming, source):
-                    reading = self._reading(question, (source, target), length=incoming.expected)
+                    reading = self._reading(
+                        question,
+                        (source, target),
+                        length=incoming.expected,
+                        is_complete=lambda: incoming.complete,
+                    )
                     evaluated = await self._flow(incoming, reading, permit).carry()
                 else:
                     arrival = Arrival(incoming, aligned=terms.aligned)
-                    work = self._work(arrival, question, terms)
+                    work = partial(self._work, arrival, question, terms)
                     early = source.overlaps and decoder is identity
-                    evaluated = await _whole(arrival, work, permit, early=early)
+                    brief = may_be_brief(question, terms, self._device)
+                    evaluated = await _whole(arrival, work, permit, early=early, brief=brief)
             finally:
                 notes.request_bytes = incoming.size
                 notes.timings_ms["receive"] = 1000 * incoming.duration_s
@@ -127,7 +135,12 @@ class Exchange:
         return source.decode is None or not of_a_size
 
     def _reading(
-        self, question: Question, formats: tuple[Source, Format], *, length: int | None
+        self,
+        question: Question,
+        formats: tuple[Source, Format],
+        *,
+        length: int | None,
+        is_complete: Callable[[], bool],
     ) -> Reading:
         source, target = formats
         if source.stream is None:
@@ -140,6 +153,7 @@ class Exchange:
             device=self._device,
             passes=self._kernels.passes,
             threads=self._settings.threads,
+            is_complete=is_complete,
             pending_bytes=self._settings.pending_bytes,
         )
 
@@ -153,9 +167,9 @@ class Exchange:
         )
 
     def _work(
-        self, arrival: Arrival, question: Question, terms: Spoken
-    ) -> Callable[[Callable[[], bool]], Evaluated]:
-        """Return what a worker thread does with a body, whose last bytes may still arrive."""
+        self, arrival: Arrival, question: Question, terms: Spoken, *, brief: bool = False
+    ) -> Work[Evaluated]:
+        """Return what is done with a body, whose last bytes may still arrive; ``brief`` or not."""
         source, decoder, target = terms.source, terms.decoder, terms.target
 
         def work(cancelled: Callable[[], bool]) -> Evaluated:
@@ -165,9 +179,10 @@ class Exchange:
             if cancelled():
                 raise Cancelled("given up before the evaluation")
             if source.decode is None:
-                return _at_once(
-                    self._reading(question, (source, target), length=len(plain)), plain, cancelled
+                reading = self._reading(
+                    question, (source, target), length=len(plain), is_complete=lambda: True
                 )
+                return _at_once(reading, plain, cancelled)
             fields = question.model.model_fields
             arrived = arrival.wait if decoder is identity else all_there
             payload = paced(
@@ -175,6 +190,8 @@ class Exchange:
                 threads=self._settings.threads,
                 is_complete=lambda: arrival.is_complete,
             )
+            if brief:
+                check_brief(payload)
             body = plain
             if terms.relaid is not None and awaits_labels(payload.document):
                 body = terms.relaid(payload)
@@ -202,16 +219,32 @@ class Exchange:
 
 
 async def _whole(
-    arrival: Arrival, work: Work[Evaluated], permit: Permit, *, early: bool
+    arrival: Arrival,
+    work: Callable[..., Work[Evaluated]],
+    permit: Permit,
+    *,
+    early: bool,
+    brief: bool,
 ) -> Evaluated:
-    """Return what a worker makes of a body in one buffer; if ``early``, while its end arrives."""
+    """Return what is made of a body in one buffer.
+
+    Args:
+        arrival: the body.
+        work: returns what is to be done.
+        permit: the place in the queue.
+        early: whether a worker may begin while the end of the body arrives.
+        brief: whether it needs none if the body is small.
+    """
     try:
         await arrival.begin(early=early)
+        if brief and is_at_hand(arrival, permit):
+            with suppress(TooLong):
+                return permit.run_here(work(brief=True))
         try:
-            return await permit.run(work, receive=arrival.receive)
+            return await permit.run(work(), receive=arrival.receive)
         except Stalled:
             await arrival.begin(early=False)
-            return await permit.run(work, receive=arrival.receive)
+            return await permit.run(work(), receive=arrival.receive)
     finally:
         arrival.end()
 

@@ -1,7 +1,7 @@
 """What is counted, in a registry of its own for every application."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Final, get_args
 
 import torch
@@ -65,6 +65,7 @@ class Metrics:
             ["variant", "outcome"],
             registry=self.registry,
         )
+        self._rows = cache(self.rows.labels)  # looked up once each
         self.rejected = Counter(
             "xent_rejected",
             "Requests refused for want of a place, of readiness or of time.",
@@ -136,7 +137,7 @@ class Metrics:
                 ("infinite", rows.infinite),
             ):
                 if number:
-                    self.rows.labels(result.variant, outcome).inc(number)
+                    self._rows(result.variant, outcome).inc(number)
 
     def count_delivery(self, outcome: Outcome) -> None:
         """Count an attempt to deliver a message."""

@@ -108,8 +108,9 @@ class Settings(BaseSettings):
         description="safetensors bodies above this are evaluated in pieces that are not kept",
     )
     piece_bytes: int = Field(
-        # A little less than xentcore evaluates at a time: no piece leaves a few rows over.
-        2_000_000,
+        # A little less than four strips of xentcore's: what is around the passes is done for many
+        # rows, no piece leaves a few of them over, and all pieces fit the cache of a processor.
+        8_000_000,
         ge=64,
         description="a streamed body is evaluated in pieces of this many bytes",
     )

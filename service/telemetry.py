@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -68,7 +69,7 @@ def make_logger(settings: Settings, stream: BinaryIO | None = None) -> Logger:
         structlog.BytesLogger(stream or sys.stderr.buffer),
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-    )
+    ).bind()  # now, not for every line
     _forward_server_messages(logger, level)
     return logger
 
@@ -110,6 +111,9 @@ class Telemetry:
         self._app = app
         self._metrics = metrics
         self._log = log
+        # Looked up once each: their labels take few values.
+        self._requests = cache(metrics.requests.labels)
+        self._duration_s = cache(metrics.duration_s.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -137,16 +141,19 @@ class Telemetry:
         route = getattr(scope.get("route"), "path", "unmatched")
         # An answer that never started: the client left before it could.
         status = CLIENT_CLOSED if answer.status is None else answer.status
-        self._metrics.requests.labels(route, _method(scope), status).inc()
-        self._metrics.duration_s.labels(route).observe(duration_s)
+        self._requests(route, _method(scope), status).inc()
+        self._duration_s(route).observe(duration_s)
         self._metrics.request_bytes.inc(notes.request_bytes)
         self._metrics.response_bytes.inc(answer.size)
         reason = next((each for kind, each in REASONS.items() if isinstance(notes.error, kind)), "")
         if reason:
             self._metrics.rejected.labels(reason).inc()
-        log = self._log.debug if route in QUIET else self._log.info
+        level = logging.DEBUG if route in QUIET else logging.INFO
+        if not self._log.is_enabled_for(level):
+            return
         more = {} if notes.error is None else {"error": type(notes.error).__name__}
-        log(
+        self._log.log(
+            level,
             "request",
             request_id=notes.request_id,
             method=scope["method"],

@@ -80,7 +80,9 @@ class Conversation(Rephrased):
             return self._payload(dict(found.document), dict(found.tensors), limits)
 
         # What waits for labels is the logits, as a body of their own.
-        source = Source(safetensors.MEDIA_TYPE, decode, stream=None, overlaps=False)
+        source = Source(
+            safetensors.MEDIA_TYPE, decode, stream=None, overlaps=False, contained=False
+        )
         target = answer_format(headers.get("accept"))
         return Spoken(source, self._noting(decoder), target, relaid=_relaid)
 

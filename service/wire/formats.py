@@ -28,12 +28,14 @@ class Source:
         decode: from a body whose bytes may still arrive; what it is given last waits for them.
         stream: from a body that comes piece by piece.
         overlaps: whether decoding and evaluating can go on before the last bytes are there.
+        contained: whether a body holds all that is evaluated, so that a small one is little work.
     """
 
     media_type: str
     decode: Decode | None
     stream: OpenStream | None
     overlaps: bool
+    contained: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ JSON: Final = Format(
     json.decode,
     stream=None,
     overlaps=False,
+    contained=True,
     encode=json.encode,
     per_class_limit=1000,
 )
@@ -81,10 +84,13 @@ SAFETENSORS: Final = Format(
     safetensors.decode,
     stream=SafetensorsStream,
     overlaps=True,
+    contained=True,
     encode=safetensors.encode,
     per_class_limit=None,
 )
-ARROW: Final = Source(arrow.MEDIA_TYPE, decode=None, stream=ArrowStream, overlaps=False)
+ARROW: Final = Source(
+    arrow.MEDIA_TYPE, decode=None, stream=ArrowStream, overlaps=False, contained=False
+)
 SOURCES: Final[Mapping[str, Source]] = {
     each.media_type: each for each in (JSON, SAFETENSORS, ARROW)
 }

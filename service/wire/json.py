@@ -75,26 +75,41 @@ def read(
 
 def encode(document: Mapping[str, object]) -> list[bytes]:
     """Encode an answer whose leaves may be tensors; numbers that are not finite become null."""
-    nulls = 0
+    plain = _Plain()
+    answer = {key: plain.value(value) for key, value in document.items()}
+    answer["nulls"] = plain.nulls
+    return [orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)]
 
-    def plain(value: object) -> object:
-        nonlocal nulls
+
+class _Plain:
+    """Turns the parts of an answer into what can be written, and counts the nulls."""
+
+    def __init__(self) -> None:
+        self.nulls = 0
+
+    def value(self, value: object) -> object:
+        if value is None or isinstance(value, str | int):  # as most are
+            return value
+        if isinstance(value, float):
+            return self._number(value)
         if isinstance(value, Tensor):
-            if value.dtype in {torch.float16, torch.bfloat16}:
-                value = value.float()
-            array = np.ascontiguousarray(value.cpu().numpy())
-            if value.is_floating_point():
-                nulls += array.size - int(np.count_nonzero(np.isfinite(array)))
-            return array if value.ndim else array.item()
+            return self._array(value)
         if isinstance(value, Mapping):
-            return {key: plain(entry) for key, entry in value.items()}
+            return {key: self.value(entry) for key, entry in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(entry) for entry in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            nulls += 1
-            return None
+            return [self.value(entry) for entry in value]
         return value
 
-    answer = {key: plain(value) for key, value in document.items()}
-    answer["nulls"] = nulls
-    return [orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)]
+    def _number(self, value: float) -> float | None:
+        if math.isfinite(value):
+            return value
+        self.nulls += 1
+        return None
+
+    def _array(self, tensor: Tensor) -> object:
+        if tensor.dtype in {torch.float16, torch.bfloat16}:
+            tensor = tensor.float()
+        array = np.ascontiguousarray(tensor.cpu().numpy())
+        if tensor.is_floating_point():
+            self.nulls += array.size - int(np.count_nonzero(np.isfinite(array)))
+        return array if tensor.ndim else array.item()

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from service.threads import FEW, paced
+from service.threads import FEW, TAIL, for_arriving, paced
 from service.wire.payload import Payload
 
 CLASSES = 512
-LARGE = Payload({}, torch.empty(FEW // CLASSES, CLASSES), torch.empty(FEW // CLASSES))
+ROWS = FEW // CLASSES
+LARGE = Payload({}, torch.empty(ROWS, CLASSES), torch.empty(ROWS))
+LARGER = Payload({}, torch.empty(TAIL // CLASSES + 9, CLASSES), torch.empty(TAIL // CLASSES + 9))
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +25,30 @@ def _threads_as_they_were() -> Iterator[None]:
 def test_a_large_batch_has_all_threads_once_it_is_there() -> None:
     there = False
     awaited: list[int] = []
-    batch = paced(replace(LARGE, await_rows=awaited.append), threads=3, is_complete=lambda: there)
+    batch = paced(replace(LARGER, await_rows=awaited.append), threads=3, is_complete=lambda: there)
     batch.await_rows(5)
     assert torch.get_num_threads() == 1
     there = True
     batch.await_rows(9)
     assert torch.get_num_threads() == 3
     assert awaited == [5, 9]
+
+
+def test_one_thread_goes_on_with_the_last_rows_of_a_batch_that_it_computed_so_far() -> None:
+    there = False
+    batch = paced(LARGER, threads=3, is_complete=lambda: there)
+    there = True
+    batch.await_rows(9)
+    assert torch.get_num_threads() == 3
+    batch.await_rows(10)
+    assert torch.get_num_threads() == 1
+    paced(LARGE, threads=3, is_complete=lambda: True).await_rows(ROWS)
+    assert torch.get_num_threads() == 3
+
+
+def test_what_is_there_of_a_stream_has_one_until_all_of_it_is() -> None:
+    assert for_arriving(3, is_complete=lambda: False) == 1
+    assert for_arriving(3, is_complete=lambda: True) == 3
 
 
 def test_a_small_batch_has_one() -> None:

@@ -122,7 +122,7 @@ def test_variants_that_tell_their_source_are_swept() -> None:
 
 def test_breakdowns_of_several_variants_write_exp_down_once() -> None:
     specs = [Spec("sparse"), Spec("focal")]
-    outputs = ("per_sample", "per_class")
+    outputs: tuple[Output, ...] = ("per_sample", "per_class")
     found = evaluate(LOGITS, LABELS, specs, outputs=outputs, passes=SWEEPING)
     for mine, theirs in zip(found, evaluate(LOGITS, LABELS, specs, outputs=outputs), strict=True):
         assert_same(mine, theirs)

@@ -54,6 +54,7 @@ class Conversation(Rephrased):
             self._decode,
             stream=None,
             overlaps=self._length is not None,
+            contained=False,  # tensors may lie in shared memory
             encode=self._encode,
             per_class_limit=None,
         )
