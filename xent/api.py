@@ -14,6 +14,7 @@ from xent.batches import Batch
 from xent.bodies import Body
 from xent.calls import JSON, Call, Reply
 from xent.errors import InvalidBatch
+from xent.graphs import LabelKind, graph_query
 from xent.operations import operation
 from xent.specs import Spec
 from xent.tables import Table
@@ -76,6 +77,39 @@ class Api:
     def variant(self, name: str) -> Call[Variant]:
         """Return what there is to know about one variant."""
         return Call("GET", f"/variants/{_quoted(name)}", lambda reply: Variant.of(reply.json()))
+
+    @operation
+    def onnx(
+        self,
+        variant: str,
+        *,
+        classes: int,
+        label_kind: LabelKind | None = None,
+        ignore_index: int | None = -100,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Call[bytes]:
+        """Return a variant as an ONNX model, so that others compute the same number.
+
+        Its inputs are ``logits`` and ``labels``, its outputs ``loss`` of each row, ``gradient``
+        (of the mean), ``mean``, ``sum`` and ``denominator``.
+
+        Args:
+            variant: its name in routes.
+            classes: columns of the logits.
+            label_kind: what labels the model takes; ``None`` for the first that the variant names.
+            ignore_index: label of rows to leave out; ``None`` leaves none out.
+            settings: the variant's.
+
+        Returns:
+            the bytes of the file.
+        """
+        return Call(
+            "GET",
+            f"/variants/{_quoted(variant)}/onnx",
+            lambda reply: bytes(reply.body),
+            query=graph_query(classes, label_kind, ignore_index, settings or {}),
+            accept="application/octet-stream",
+        )
 
     @operation
     def labels(  # noqa: PLR0913  (what names a batch)
