@@ -147,7 +147,10 @@ def create_app(settings: Settings) -> FastAPI:
         compare.router(exchange, comparing),
         labels.router(labelling),
         served_models.router(
-            served_models.Served(settings, keys=keys, shelf=shelf, questions=losses), exchange
+            served_models.Served(
+                settings, keys=keys, shelf=shelf, questions=losses, comparing=comparing
+            ),
+            exchange,
         ),
         variants.router(VARIANTS, of_settings),
         graphs.router(of_graphs),

@@ -10,7 +10,7 @@ import orjson
 from service.errors import Fault, InvalidDocument, invalid
 from service.models.description import Description
 from service.models.shelf import Shelf
-from service.questions import Answer, Asked, LossQuestion
+from service.questions import Answer, Asked, CompareQuestion, LossQuestion
 from service.schema.document import Document
 from service.wire import safetensors
 from service.wire.encodings import Decoder, decoder_for
@@ -46,13 +46,15 @@ class Conversation:
         shelf: where the model is.
         name: of the model.
         version: of the model; ``None`` for the newest.
-        question: the same as it is asked of ``/loss``.
+        question: the same as it is asked of logits.
     """
 
-    compares = False
-
     def __init__(
-        self, shelf: Shelf, name: str, version: str | None, question: LossQuestion
+        self,
+        shelf: Shelf,
+        name: str,
+        version: str | None,
+        question: LossQuestion | CompareQuestion,
     ) -> None:
         self._shelf = shelf
         self._name = name
@@ -124,6 +126,11 @@ class Conversation:
         return self._question.path
 
     @property
+    def compares(self) -> bool:
+        """Whether its variants are compared with each other."""
+        return self._question.compares
+
+    @property
     def model(self) -> type[Document]:
         """The document beside the tensors."""
         return self._question.model
@@ -142,16 +149,16 @@ class Conversation:
         made = self._made
         if made is None:
             raise AssertionError("nothing is answered before it is decoded")
-        (part,) = answer.parts
-        part["model"] = {"name": made.name, "version": made.version}
-        if made.model.recognised in CODES:
-            said = {
-                "code": CODES[made.model.recognised],
-                "severity": "info",
-                "message": made.model.note,
-                "count": answer.results[0].rows.total,
-            }
-            part["diagnostics"] = [said, *_listed(part["diagnostics"])]
+        for part, result in zip(answer.parts, answer.results, strict=True):
+            part["model"] = {"name": made.name, "version": made.version}
+            if made.model.recognised in CODES:
+                said = {
+                    "code": CODES[made.model.recognised],
+                    "severity": "info",
+                    "message": made.model.note,
+                    "count": result.rows.total,
+                }
+                part["diagnostics"] = [said, *_listed(part["diagnostics"])]
         return answer
 
     def timings_ms(self, timings_ms: Mapping[str, float]) -> dict[str, float]:
