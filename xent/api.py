@@ -10,7 +10,7 @@ from urllib.parse import quote
 from xent import safetensors
 from xent.answers import Answer, Comparison, Variant, answer_of, comparison_of
 from xent.arrays import plain
-from xent.batches import Batch
+from xent.batches import Batch, Features
 from xent.bodies import Body
 from xent.calls import JSON, Call, Reply
 from xent.errors import InvalidBatch
@@ -42,7 +42,8 @@ class Api:
 
         The same as ``loss``, but for the settings, which are a mapping.
         """
-        return evaluation(variant, Batch(logits, labels), settings or {}, options)
+        path = loss_path(variant)
+        return evaluation(path, Batch(logits, labels), settings or {}, options)
 
     @operation
     def compare(
@@ -61,8 +62,7 @@ class Api:
             variants: names, or ``Spec("focal", name="soft", gamma=0.5)``.
             options: as for ``loss``.
         """
-        specs = [Spec.read(variant).document() for variant in variants]
-        return _posted("/compare", Batch(logits, labels), {"variants": specs}, options, _comparison)
+        return comparing("/compare", Batch(logits, labels), variants, options)
 
     @operation
     def variants(self) -> Call[list[Variant]]:
@@ -171,12 +171,28 @@ class Api:
         return Call("GET", "/openapi.json", Reply.json)
 
 
+def loss_path(variant: str) -> str:
+    """Return where a variant is asked."""
+    return f"/loss/{_quoted(variant)}"
+
+
 def evaluation(
-    variant: str, batch: Batch, settings: Mapping[str, Any], options: Mapping[str, Any]
+    path: str, batch: Batch | Features, settings: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Call[Answer]:
     """Return the call that evaluates one variant."""
     said = {"settings": plain(dict(settings))} if settings else {}
-    return _posted(f"/loss/{_quoted(variant)}", batch, said, options, _answer)
+    return _posted(path, batch, said, options, _answer)
+
+
+def comparing(
+    path: str,
+    batch: Batch | Features,
+    variants: Sequence[str | Spec | Mapping[str, Any]],
+    options: Mapping[str, Any],
+) -> Call[Comparison]:
+    """Return the call that evaluates several variants."""
+    specs = [Spec.read(variant).document() for variant in variants]
+    return _posted(path, batch, {"variants": specs}, options, _comparison)
 
 
 def divided(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -188,7 +204,7 @@ def divided(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _posted(
     path: str,
-    batch: Batch,
+    batch: Batch | Features,
     said: Mapping[str, object],
     options: Mapping[str, Any],
     read: Any,  # noqa: ANN401  (a reader of answers, and who gets their arrays)

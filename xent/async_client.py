@@ -8,12 +8,13 @@ import anyio
 import httpx2
 
 from xent.answers import Answer
-from xent.api import Api, divided, evaluation
+from xent.api import Api, divided, evaluation, loss_path
 from xent.batches import Batch
 from xent.calls import Call
 from xent.configuration import Configuration, Retries
 from xent.conversations import Memory, Outcome, Step, Wait, converse
 from xent.history import Queries
+from xent.models import Asking, Models
 from xent.operations import Awaitable
 from xent.safetensors import Buffer
 from xent.transport import Receiver, failed, request, timeout
@@ -22,7 +23,7 @@ from xent.variants import Losses
 T = TypeVar("T")
 
 
-class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Awaitable):
+class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Models, Awaitable):
     """A connection to a service whose methods are awaited. Tasks may share it.
 
     Args:
@@ -71,11 +72,17 @@ class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Awaitable):
         """Return a project of the history, to be asked about."""
         return AsyncProject(self, name)
 
+    def model(self, name: str, version: str | None = None) -> "AsyncModel":
+        """Return a model that the service runs; without a version, the newest."""
+        return AsyncModel(self, name, version)
+
     async def _loss(
         self, variant: str, logits: object, labels: object, given: Mapping[str, Any]
     ) -> Answer:
         settings, options = divided(given)
-        return await self._send(evaluation(variant, Batch(logits, labels), settings, options))
+        return await self._send(
+            evaluation(loss_path(variant), Batch(logits, labels), settings, options)
+        )
 
     async def _send(self, call: Call[T]) -> T:
         conversation = converse(call, self.configuration, self._memory)
@@ -116,6 +123,22 @@ class AsyncProject(Queries, Awaitable):
     def __init__(self, client: AsyncClient, name: str) -> None:
         super().__init__(name)
         self._client = client
+
+    async def _send(self, call: Call[T]) -> T:
+        return await self._client._send(call)  # noqa: SLF001  (the same package's)
+
+
+class AsyncModel(Losses[Coroutine[Any, Any, Answer]], Asking, Awaitable):
+    """A model that the service runs, whose methods are awaited; else as :class:`xent.Model`."""
+
+    def __init__(self, client: AsyncClient, name: str, version: str | None = None) -> None:
+        super().__init__(name, version)
+        self._client = client
+
+    async def _loss(
+        self, variant: str, logits: object, labels: object, given: Mapping[str, Any]
+    ) -> Answer:
+        return await self._send(self._given(variant, logits, labels, given))
 
     async def _send(self, call: Call[T]) -> T:
         return await self._client._send(call)  # noqa: SLF001  (the same package's)
