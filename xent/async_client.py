@@ -1,6 +1,7 @@
 """The client that is awaited."""
 
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,7 +18,7 @@ from xent.history import Queries
 from xent.models import Asking, Models
 from xent.operations import Awaitable
 from xent.safetensors import Buffer
-from xent.transport import Receiver, failed, request, timeout
+from xent.transport import Receiver, Requests, failed, timeout
 from xent.variants import Losses
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Models, Awaitable):
         self.configuration = Configuration.of(url, key, timeout_s, retries)
         self._memory = Memory()
         self._http = httpx2.AsyncClient(timeout=timeout(self.configuration), transport=transport)
+        self._requests = Requests(self.configuration, self._http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,13 +100,15 @@ class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Models, Awaitable):
         if isinstance(step, Wait):
             await anyio.sleep(step.seconds)
             return None
-        arguments = request(call, self.configuration.url, dict(step.headers))
-        if isinstance(arguments["content"], Iterator):
-            arguments["content"] = _in_turn(arguments["content"])
+        content = None if call.body is None else call.body.parts()
+        if isinstance(content, Iterator):
+            content = _in_turn(content)
         try:
-            async with self._http.stream(**arguments) as response:
+            request = self._requests.request(call, step.headers, content)
+            async with aclosing(await self._http.send(request, stream=True)) as response:
                 receiver = Receiver(call, response)
-                async for part in response.aiter_bytes():
+                parts = response.aiter_bytes() if receiver.encoded else response.aiter_raw()
+                async for part in parts:
                     receiver.add(part)
                 return receiver.reply()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:

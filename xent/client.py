@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,7 +18,7 @@ from xent.errors import InvalidBatch
 from xent.history import Queries
 from xent.models import Asking, Models
 from xent.operations import Blocking
-from xent.transport import Receiver, failed, request, timeout
+from xent.transport import Receiver, Requests, failed, timeout
 from xent.variants import Losses
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class Client(Losses[Answer], Api, Models, Blocking):
         self.configuration = Configuration.of(url, key, timeout_s, retries)
         self._memory = Memory()
         self._http = httpx2.Client(timeout=timeout(self.configuration), transport=transport)
+        self._requests = Requests(self.configuration, self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -96,13 +98,15 @@ class Client(Losses[Answer], Api, Models, Blocking):
         if isinstance(step, Wait):
             time.sleep(step.seconds)
             return None
-        arguments = request(call, self.configuration.url, dict(step.headers))
-        if isinstance(arguments["content"], AsyncIterator):
+        content = None if call.body is None else call.body.parts()
+        if isinstance(content, AsyncIterator):
             raise InvalidBatch("chunks that come asynchronously need AsyncClient")
         try:
-            with self._http.stream(**arguments) as response:
+            request = self._requests.request(call, step.headers, content)
+            with closing(self._http.send(request, stream=True)) as response:
                 receiver = Receiver(call, response)
-                for part in response.iter_bytes():
+                parts = response.iter_bytes() if receiver.encoded else response.iter_raw()
+                for part in parts:
                     receiver.add(part)
                 return receiver.reply()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
