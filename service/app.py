@@ -160,7 +160,7 @@ def create_app(settings: Settings) -> FastAPI:
         regions.router(served, keys, deadline_s=settings.body_deadline_s),
         alerts.router(remembering.watch),
         history.router(remembering.lookup, remembering.notes),
-        health.router(engine, kernels, remembering.recorder),
+        health.router(engine, kernels, remembering.recorder, str(device)),
         metrics.router(counted, keys),
         docs.router(),
         dashboard.router(Parts(remembering.database, remembering.alerts), remembering.lookup, keys),
