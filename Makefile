@@ -9,7 +9,7 @@ SERVER := $(VENV)/.server-installed
 ALL := $(VENV)/.all-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-compose check format-check lint types contracts drift format kernels openapi signatures demo screenshots bench lock clean
+.PHONY: help serve test test-compose test-clients check format-check lint types contracts drift format kernels openapi signatures demo screenshots bench lock clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,10 @@ test: $(ALL)  ## run the whole test suite
 
 test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
 	$(PYTHON) -m pytest tests/compose
+
+test-clients: $(ALL)  ## test with MLServer, Lightning, MLflow and Weights and Biases, installed beside
+	$(PYTHON) -m benchmarks.environments
+	$(PYTHON) -m pytest tests/service/test_kserve_mlserver.py tests/xent/test_lightning.py tests/demo/test_trackers.py
 
 check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and one example of each law
 	$(PYTHON) -m pytest -n auto --dist loadgroup --hypothesis-profile=dev --cov --cov-report=term
@@ -73,7 +77,9 @@ lock: $(ALL)  ## pin what pyproject.toml names; UPGRADE=--upgrade takes the newe
 	$(VENV)/bin/uv pip compile --quiet pyproject.toml --extra server -c requirements.lock -o requirements-server.lock
 	for group in plots litserve mlserver bentoml; do \
 	  $(VENV)/bin/uv pip compile --quiet $(UPGRADE) --prerelease if-necessary --group $$group -o benchmarks/locks/$$group.lock || exit; done
-	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) --no-deps --group liger -o benchmarks/locks/liger.lock
+	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) --prerelease if-necessary pyproject.toml --group trackers -o benchmarks/locks/trackers.lock
+	for group in liger lightning; do \
+	  $(VENV)/bin/uv pip compile --quiet $(UPGRADE) --no-deps --group $$group -o benchmarks/locks/$$group.lock || exit; done
 
 clean:  ## remove the environment and everything generated that git ignores, caches included
 	rm -rf $(VENV) benchmarks/.environments .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist

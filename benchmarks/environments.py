@@ -1,7 +1,8 @@
-"""Environments beside the product's, for what is measured against it and for what draws plots.
+"""Environments beside the product's: of what is measured or tested with it, and what draws plots.
 
 Each holds what ``locks/<name>.lock`` pins, and is made again when that file changes. Indexes are
-those that pip is configured with on the machine.
+those that pip is configured with on the machine. ``python -m benchmarks.environments`` makes those
+that tests use where they are there.
 """
 
 import hashlib
@@ -14,6 +15,13 @@ from typing import Final
 HERE: Final = Path(__file__).parent / ".environments"
 LOCKS: Final = Path(__file__).parent / "locks"
 INSTALL_S: Final = 1200
+
+
+TESTED: Final = ("mlserver", "trackers")
+"""Programs that tests run."""
+
+TESTED_HERE: Final = ("lightning",)
+"""Packages that tests import."""
 
 
 class NotInstalled(Exception):
@@ -78,3 +86,13 @@ def _run(name: str, command: list[str], log: int) -> None:
         raise NotInstalled(f"installing {name} takes too long") from None
     except (subprocess.CalledProcessError, OSError):
         raise NotInstalled(why) from None
+
+
+if __name__ == "__main__":
+    try:
+        for each in TESTED:
+            python(each)
+        for each in TESTED_HERE:
+            packages(each)
+    except NotInstalled as error:
+        sys.exit(str(error))

@@ -154,7 +154,10 @@ def create_app(settings: Settings) -> FastAPI:
         compare.router(exchange, comparing),
         labels.router(labelling),
         served_models.router(
-            served_models.Served(settings, keys=keys, shelf=shelf, questions=losses), exchange
+            served_models.Served(
+                settings, keys=keys, shelf=shelf, questions=losses, comparing=comparing
+            ),
+            exchange,
         ),
         variants.router(VARIANTS, of_settings),
         graphs.router(of_graphs),
@@ -164,7 +167,7 @@ def create_app(settings: Settings) -> FastAPI:
         regions.router(served, keys, deadline_s=settings.body_deadline_s),
         alerts.router(remembering.alerts, remembering.watch, remembering.changing),
         history.router(remembering.lookup, remembering.changing, remembering.database),
-        health.router(engine, kernels, remembering.recorder),
+        health.router(engine, kernels, remembering.recorder, str(device)),
         metrics.router(counted, keys),
         docs.router(),
         dashboard.router(Parts(remembering.database, remembering.alerts), remembering.lookup, keys),

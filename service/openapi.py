@@ -22,7 +22,7 @@ from service.schema.kserve import (
     RegionRequest,
     example_of,
 )
-from service.schema.models import Base64Tensor, features_model, labels_model, with_tensors
+from service.schema.models import Base64Tensor, features_models, labels_model, with_tensors
 from service.schema.variants import camel
 from service.wire import arrow, json, safetensors
 from xentcore import LABEL_KINDS, VARIANTS, Variant
@@ -220,8 +220,18 @@ def labels_operation() -> dict[str, Any]:
 
 def model_operation() -> dict[str, Any]:
     """Return the body and answers of ``POST /models/{name}/loss/{variant}``."""
-    example = {"features": [[0.5, -1.0, 2.0], [0.0, 0.25, 1.0]], "labels": [0, 3]}
-    operation = _operation("ModelRequest", "LossAnswer", example, tracked=False)
+    return _of_features("ModelRequest", "LossAnswer", {})
+
+
+def model_compare_operation() -> dict[str, Any]:
+    """Return the body and answers of ``POST /models/{name}/compare``."""
+    variants = [{"variant": "sparse"}, {"name": "hard", "variant": "focal"}]
+    return _of_features("ModelCompareRequest", "CompareAnswer", {"variants": variants})
+
+
+def _of_features(request: str, response: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    example = {"features": [[0.5, -1.0, 2.0], [0.0, 0.25, 1.0]], "labels": [0, 3], **asked}
+    operation = _operation(request, response, example, tracked=False)
     content = operation["requestBody"]["content"]
     del content[arrow.MEDIA_TYPE]
     operation["responses"] = {**operation["responses"], **_problems(404)}
@@ -248,7 +258,7 @@ def document(app: FastAPI, models: Iterable[type[Document]]) -> dict[str, Any]:
     described: list[type[BaseModel]] = [
         Base64Tensor,
         labels_model(),
-        features_model(),
+        *features_models(),
         LossAnswer,
         CompareAnswer,
         Problem,

@@ -134,41 +134,6 @@ class LossQuestion:
         return Answer(results, made, [made])
 
 
-class Rephrased:
-    """A question about one variant, asked in other words: what is not said anew stays as it is.
-
-    Args:
-        question: the same as it is asked of ``/loss``.
-    """
-
-    compares: ClassVar[bool] = False
-
-    def __init__(self, question: LossQuestion) -> None:
-        self._question = question
-
-    @property
-    def path(self) -> str:
-        """Where the same is asked in the usual words."""
-        return self._question.path
-
-    @property
-    def model(self) -> type[Document]:
-        """The document beside the tensors."""
-        return self._question.model
-
-    def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
-        """Validate the document. Raises InvalidDocument, and what the core raises."""
-        return self._question.read(payload, per_class_limit=per_class_limit)
-
-    def located(self, error: XentError) -> str:
-        """Return the JSON pointer of what a core error is about."""
-        return self._question.located(error)
-
-    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
-        """Return what an evaluation answers to the request. Raises what the core raises."""
-        return self._question.answer(evaluation, document)
-
-
 @dataclass(frozen=True, slots=True)
 class CompareQuestion:
     """Several variants on one batch, in one pass."""
@@ -213,6 +178,44 @@ class CompareQuestion:
         ]
         made = comparison(parts, results, compared, class_names=names)
         return Answer(results, made, parts)
+
+
+class Rephrased:
+    """A question asked in other words: what is not said anew stays as it is.
+
+    Args:
+        question: the same as it is asked of ``/loss`` or ``/compare``.
+    """
+
+    def __init__(self, question: LossQuestion | CompareQuestion) -> None:
+        self._question = question
+
+    @property
+    def path(self) -> str:
+        """Where the same is asked in the usual words."""
+        return self._question.path
+
+    @property
+    def compares(self) -> bool:
+        """Whether its variants are compared with each other."""
+        return self._question.compares
+
+    @property
+    def model(self) -> type[Document]:
+        """The document beside the tensors."""
+        return self._question.model
+
+    def read(self, payload: Payload, *, per_class_limit: int | None) -> Asked:
+        """Validate the document. Raises InvalidDocument, and what the core raises."""
+        return self._question.read(payload, per_class_limit=per_class_limit)
+
+    def located(self, error: XentError) -> str:
+        """Return the JSON pointer of what a core error is about."""
+        return self._question.located(error)
+
+    def answer(self, evaluation: Evaluation, document: Document) -> Answer:
+        """Return what an evaluation answers to the request. Raises what the core raises."""
+        return self._question.answer(evaluation, document)
 
 
 def _asked(

@@ -6,6 +6,7 @@
 >>> answer.loss, answer.gradient                 # NumPy in, NumPy out; torch in, torch out
 """
 
+from xent.alerts import Alert, Reference
 from xent.answers import (
     Answer,
     Calibration,
@@ -13,13 +14,14 @@ from xent.answers import (
     Comparison,
     Diagnostic,
     Distribution,
+    Evaluated,
     Reduction,
     Rows,
     Tracked,
     Variant,
 )
-from xent.async_client import AsyncClient, AsyncProject
-from xent.client import Client, Project
+from xent.async_client import AsyncClient, AsyncModel, AsyncProject
+from xent.client import Client, Model, Project
 from xent.configuration import Retries
 from xent.errors import (
     BodyTimeout,
@@ -46,13 +48,16 @@ from xent.errors import (
 )
 from xent.exports import Export
 from xent.history import Judgement, Report, TimeSeries
+from xent.models import ModelVersion, Port
 from xent.specs import Spec
 from xent.tables import Table
 from xent.tracking import Track
 
 __all__ = [
+    "Alert",
     "Answer",
     "AsyncClient",
+    "AsyncModel",
     "AsyncProject",
     "BodyTimeout",
     "Calibration",
@@ -62,6 +67,7 @@ __all__ = [
     "Conflict",
     "Diagnostic",
     "Distribution",
+    "Evaluated",
     "Export",
     "Fault",
     "Forbidden",
@@ -70,12 +76,16 @@ __all__ = [
     "Judgement",
     "Malformed",
     "Missing",
+    "Model",
+    "ModelVersion",
     "NoAnswer",
     "NotFound",
+    "Port",
     "Problem",
     "Project",
     "QueueFull",
     "Reduction",
+    "Reference",
     "Refused",
     "Report",
     "Retries",

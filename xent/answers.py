@@ -92,6 +92,14 @@ class Tracked:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The model that made the logits."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One variant's answer. What was not asked for is ``None``.
 
@@ -111,6 +119,7 @@ class Answer:
         per_class: a column per quantity.
         hardest: the rows of largest loss.
         track: what became of it in the history.
+        model: which model of the service made the logits; ``None`` where they were sent.
         raw: the answer as it came, for whatever this class does not know.
     """
 
@@ -134,6 +143,7 @@ class Answer:
     calibration: Calibration | None = field(default=None, repr=False)
     hardest: Table | None = None
     track: Tracked | None = None
+    model: Evaluated | None = None
     raw: Document = field(default_factory=dict, repr=False)
 
     def __float__(self) -> float:
@@ -268,7 +278,8 @@ def answer_of(document: Document, back: GiveBack) -> Answer:
         hardest=_table(document.get("hardest")),
         distribution=_with_table(Distribution, document.get("distribution"), "buckets"),
         calibration=_with_table(Calibration, document.get("calibration"), "bins"),
-        track=_tracked(document.get("track")),
+        track=_perhaps(Tracked, document.get("track")),
+        model=_perhaps(Evaluated, document.get("model")),
     )
 
 
@@ -341,8 +352,8 @@ def _with_table(kind: Any, document: Document | None, table: str) -> Any:  # noq
     return _known(kind, {**document, table: Table(_columns(document[table]))})
 
 
-def _tracked(document: Document | None) -> Tracked | None:
-    return None if document is None else _known(Tracked, document)
+def _perhaps(kind: Any, document: Document | None) -> Any:  # noqa: ANN401
+    return None if document is None else _known(kind, document)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  (any JSON)

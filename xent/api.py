@@ -10,10 +10,11 @@ from urllib.parse import quote
 from xent import safetensors
 from xent.answers import Answer, Comparison, Variant, answer_of, comparison_of
 from xent.arrays import plain
-from xent.batches import Batch
+from xent.batches import Batch, Features
 from xent.bodies import Body
 from xent.calls import JSON, Call, Reply
 from xent.errors import InvalidBatch
+from xent.graphs import LabelKind, graph_query
 from xent.operations import operation
 from xent.specs import Spec
 from xent.tables import Table
@@ -41,7 +42,8 @@ class Api:
 
         The same as ``loss``, but for the settings, which are a mapping.
         """
-        return evaluation(variant, Batch(logits, labels), settings or {}, options)
+        path = loss_path(variant)
+        return evaluation(path, Batch(logits, labels), settings or {}, options)
 
     @operation
     def compare(
@@ -60,8 +62,7 @@ class Api:
             variants: names, or ``Spec("focal", name="soft", gamma=0.5)``.
             options: as for ``loss``.
         """
-        specs = [Spec.read(variant).document() for variant in variants]
-        return _posted("/compare", Batch(logits, labels), {"variants": specs}, options, _comparison)
+        return comparing("/compare", Batch(logits, labels), variants, options)
 
     @operation
     def variants(self) -> Call[list[Variant]]:
@@ -76,6 +77,39 @@ class Api:
     def variant(self, name: str) -> Call[Variant]:
         """Return what there is to know about one variant."""
         return Call("GET", f"/variants/{_quoted(name)}", lambda reply: Variant.of(reply.json()))
+
+    @operation
+    def onnx(
+        self,
+        variant: str,
+        *,
+        classes: int,
+        label_kind: LabelKind | None = None,
+        ignore_index: int | None = -100,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Call[bytes]:
+        """Return a variant as an ONNX model, so that others compute the same number.
+
+        Its inputs are ``logits`` and ``labels``, its outputs ``loss`` of each row, ``gradient``
+        (of the mean), ``mean``, ``sum`` and ``denominator``.
+
+        Args:
+            variant: its name in routes.
+            classes: columns of the logits.
+            label_kind: what labels the model takes; ``None`` for the first that the variant names.
+            ignore_index: label of rows to leave out; ``None`` leaves none out.
+            settings: the variant's.
+
+        Returns:
+            the bytes of the file.
+        """
+        return Call(
+            "GET",
+            f"/variants/{_quoted(variant)}/onnx",
+            lambda reply: bytes(reply.body),
+            query=graph_query(classes, label_kind, ignore_index, settings or {}),
+            accept="application/octet-stream",
+        )
 
     @operation
     def labels(  # noqa: PLR0913  (what names a batch)
@@ -137,12 +171,28 @@ class Api:
         return Call("GET", "/openapi.json", Reply.json)
 
 
+def loss_path(variant: str) -> str:
+    """Return where a variant is asked."""
+    return f"/loss/{_quoted(variant)}"
+
+
 def evaluation(
-    variant: str, batch: Batch, settings: Mapping[str, Any], options: Mapping[str, Any]
+    path: str, batch: Batch | Features, settings: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Call[Answer]:
     """Return the call that evaluates one variant."""
     said = {"settings": plain(dict(settings))} if settings else {}
-    return _posted(f"/loss/{_quoted(variant)}", batch, said, options, _answer)
+    return _posted(path, batch, said, options, _answer)
+
+
+def comparing(
+    path: str,
+    batch: Batch | Features,
+    variants: Sequence[str | Spec | Mapping[str, Any]],
+    options: Mapping[str, Any],
+) -> Call[Comparison]:
+    """Return the call that evaluates several variants."""
+    specs = [Spec.read(variant).document() for variant in variants]
+    return _posted(path, batch, {"variants": specs}, options, _comparison)
 
 
 def divided(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -154,7 +204,7 @@ def divided(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _posted(
     path: str,
-    batch: Batch,
+    batch: Batch | Features,
     said: Mapping[str, object],
     options: Mapping[str, Any],
     read: Any,  # noqa: ANN401  (a reader of answers, and who gets their arrays)

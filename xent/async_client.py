@@ -1,6 +1,7 @@
 """The client that is awaited."""
 
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -8,21 +9,22 @@ import anyio
 import httpx2
 
 from xent.answers import Answer
-from xent.api import Api, divided, evaluation
+from xent.api import Api, divided, evaluation, loss_path
 from xent.batches import Batch
 from xent.calls import Call
 from xent.configuration import Configuration, Retries
 from xent.conversations import Memory, Outcome, Step, Wait, converse
 from xent.history import Queries
+from xent.models import Asking, Models
 from xent.operations import Awaitable
 from xent.safetensors import Buffer
-from xent.transport import Receiver, failed, request, timeout
+from xent.transport import Receiver, Requests, failed, timeout
 from xent.variants import Losses
 
 T = TypeVar("T")
 
 
-class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Awaitable):
+class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Models, Awaitable):
     """A connection to a service whose methods are awaited. Tasks may share it.
 
     Args:
@@ -48,6 +50,7 @@ class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Awaitable):
         self.configuration = Configuration.of(url, key, timeout_s, retries)
         self._memory = Memory()
         self._http = httpx2.AsyncClient(timeout=timeout(self.configuration), transport=transport)
+        self._requests = Requests(self.configuration, self._http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,11 +74,17 @@ class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Awaitable):
         """Return a project of the history, to be asked about."""
         return AsyncProject(self, name)
 
+    def model(self, name: str, version: str | None = None) -> "AsyncModel":
+        """Return a model that the service runs; without a version, the newest."""
+        return AsyncModel(self, name, version)
+
     async def _loss(
         self, variant: str, logits: object, labels: object, given: Mapping[str, Any]
     ) -> Answer:
         settings, options = divided(given)
-        return await self._send(evaluation(variant, Batch(logits, labels), settings, options))
+        return await self._send(
+            evaluation(loss_path(variant), Batch(logits, labels), settings, options)
+        )
 
     async def _send(self, call: Call[T]) -> T:
         conversation = converse(call, self.configuration, self._memory)
@@ -91,13 +100,15 @@ class AsyncClient(Losses[Coroutine[Any, Any, Answer]], Api, Awaitable):
         if isinstance(step, Wait):
             await anyio.sleep(step.seconds)
             return None
-        arguments = request(call, self.configuration.url, dict(step.headers))
-        if isinstance(arguments["content"], Iterator):
-            arguments["content"] = _in_turn(arguments["content"])
+        content = None if call.body is None else call.body.parts()
+        if isinstance(content, Iterator):
+            content = _in_turn(content)
         try:
-            async with self._http.stream(**arguments) as response:
+            request = self._requests.request(call, step.headers, content)
+            async with aclosing(await self._http.send(request, stream=True)) as response:
                 receiver = Receiver(call, response)
-                async for part in response.aiter_bytes():
+                parts = response.aiter_bytes() if receiver.encoded else response.aiter_raw()
+                async for part in parts:
                     receiver.add(part)
                 return receiver.reply()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -116,6 +127,22 @@ class AsyncProject(Queries, Awaitable):
     def __init__(self, client: AsyncClient, name: str) -> None:
         super().__init__(name)
         self._client = client
+
+    async def _send(self, call: Call[T]) -> T:
+        return await self._client._send(call)  # noqa: SLF001  (the same package's)
+
+
+class AsyncModel(Losses[Coroutine[Any, Any, Answer]], Asking, Awaitable):
+    """A model that the service runs, whose methods are awaited; else as :class:`xent.Model`."""
+
+    def __init__(self, client: AsyncClient, name: str, version: str | None = None) -> None:
+        super().__init__(name, version)
+        self._client = client
+
+    async def _loss(
+        self, variant: str, logits: object, labels: object, given: Mapping[str, Any]
+    ) -> Answer:
+        return await self._send(self._given(variant, logits, labels, given))
 
     async def _send(self, call: Call[T]) -> T:
         return await self._client._send(call)  # noqa: SLF001  (the same package's)

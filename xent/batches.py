@@ -56,6 +56,41 @@ class Batch:
         return {name: value for name, value in named.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a caller passed for a model of the service to make logits of.
+
+    Attributes:
+        features: an array, or nested lists.
+        labels: an array.
+        sample_weights: an array, one entry per row.
+        unlabelled: labels come later.
+    """
+
+    features: object
+    labels: object = None
+    sample_weights: object = None
+    unlabelled: bool = False
+
+    def body(self, document: Mapping[str, object]) -> tuple[Body, GiveBack]:
+        """Return the body that carries it and the document, and who gets the answer's arrays.
+
+        Raises:
+            InvalidBatch: it cannot be sent.
+        """
+        if self.labels is None and not self.unlabelled:
+            raise InvalidBatch("labels are missing")
+        given = {
+            "features": self.features,
+            "labels": self.labels,
+            "sample_weights": self.sample_weights,
+        }
+        tensors = {
+            name: tensor_of(value, name) for name, value in given.items() if value is not None
+        }
+        return _tensors(tensors, document), give_back(self.features)
+
+
 def _arrays(parts: Mapping[str, object], document: Mapping[str, object]) -> Body:
     said = dict(document)
     tensors = {}
@@ -65,9 +100,12 @@ def _arrays(parts: Mapping[str, object], document: Mapping[str, object]) -> Body
             continue
         read = logits_of if name == "logits" else tensor_of
         tensors[PLURAL[name]] = read(value, PLURAL[name])
-    return Body.of(
-        safetensors.MEDIA_TYPE, safetensors.write(tensors, {"request": json.dumps(said)})
-    )
+    return _tensors(tensors, said)
+
+
+def _tensors(tensors: Mapping[str, Tensor], document: Mapping[str, object]) -> Body:
+    parts = safetensors.write(tensors, {"request": json.dumps(document)})
+    return Body.of(safetensors.MEDIA_TYPE, parts)
 
 
 def _chunks(chunks: object, document: Mapping[str, object]) -> tuple[Body, GiveBack]:

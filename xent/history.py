@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
+from xent.alerts import Alerts, project_path
 from xent.bodies import Body
 from xent.calls import JSON, Call, Reply
 from xent.errors import Unreadable
@@ -221,7 +222,7 @@ class Judgement(Report):
         return p
 
 
-class Queries:
+class Queries(Alerts):
     """The operations on one project."""
 
     def __init__(self, name: str) -> None:
@@ -347,6 +348,12 @@ class Queries:
         )
 
     @operation
+    def remove_note(self, note: str | int) -> Call[None]:
+        """Forget a note by the ``id`` that it was given. Raises ``NotFound`` for any other."""
+        path = self._path(f"annotations/{quote(str(note), safe='')}")
+        return Call("DELETE", path, lambda _: None, idempotent=False)
+
+    @operation
     def options(self, dimension: str) -> Call[Report]:
         """Return the values that a selection may have: of ``model_version``, ``metric``, ..."""
         return self._get(f"options/{quote(dimension, safe='')}", "options", Report, {})
@@ -410,7 +417,7 @@ class Queries:
         return Call("GET", self._path(route), read, query=query, remembered=True)
 
     def _path(self, route: str) -> str:
-        return f"/projects/{quote(self.name, safe='')}/{route}"
+        return project_path(self.name, route)
 
 
 def _query(selection: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, str | list[str]]:

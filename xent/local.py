@@ -16,6 +16,7 @@ from xent.api import divided
 from xent.arrays import GiveBack, give_back, logits_of, plain, tensor_of, to_torch
 from xent.batches import PLURAL
 from xent.errors import Fault, InvalidBatch, NotFound, Problem, Refused, missing
+from xent.graphs import LabelKind, graph_query
 from xent.specs import Spec
 from xent.tensors import Tensor
 from xent.variants import Losses
@@ -29,7 +30,7 @@ BESIDE = ("outputs", "class_names", "sample_ids", "sample_weights", "track", "pr
 
 
 class Local(Losses[Answer]):
-    """Evaluates in this process: ``loss``, ``evaluate`` and ``compare`` of a client.
+    """Evaluates in this process: ``loss``, ``evaluate``, ``compare`` and ``onnx`` of a client.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
@@ -82,6 +83,31 @@ class Local(Losses[Answer]):
         classes = names["class_names"]
         document = said.comparison(parts, results, compared, class_names=classes)
         return comparison_of(_document(document), back)
+
+    def onnx(
+        self,
+        variant: str,
+        *,
+        classes: int,
+        label_kind: LabelKind | None = None,
+        ignore_index: int | None = -100,
+        settings: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Return a variant as an ONNX model; as :meth:`xent.Client.onnx`."""
+        from service.errors import ServiceError  # noqa: PLC0415  (with the core)
+        from service.graphs.model import onnx_model  # noqa: PLC0415
+        from service.schema.graphs import GraphQuery  # noqa: PLC0415
+        from service.schema.variants import settings_model  # noqa: PLC0415
+
+        given = graph_query(classes, label_kind, ignore_index, settings or {})
+        with _said_as_by_the_service(self._core, below="/settings"):
+            found = self._core.find_variant(variant)
+            try:
+                query = GraphQuery(found, settings_model(found), most_classes=sys.maxsize)
+                return onnx_model(query.read(list(given.items())))
+            except ServiceError as error:
+                faults = tuple(Fault(each.pointer, each.message) for each in error.faults)
+                raise Refused(422, str(error), faults=faults) from None
 
     def _loss(
         self, variant: str, logits: object, labels: object, given: Mapping[str, Any]
@@ -235,12 +261,17 @@ def _document(document: Any) -> Any:  # noqa: ANN401  (any JSON, with tensors of
 
 
 @contextmanager
-def _said_as_by_the_service(core: ModuleType) -> Iterator[None]:
-    """Raise what the core raises as the service would have said it."""
+def _said_as_by_the_service(core: ModuleType, *, below: str = "") -> Iterator[None]:
+    """Raise what the core raises as the service would have said it.
+
+    Args:
+        core: the core.
+        below: what the core's pointers begin with, where it is no part of what was asked.
+    """
     try:
         yield
     except core.XentError as error:
         kind: type[Problem] = NotFound if isinstance(error, core.UnknownVariant) else Refused
         status = 404 if kind is NotFound else 422
         said = str(error)
-        raise kind(status, said, faults=(Fault(error.pointer, said),)) from None
+        raise kind(status, said, faults=(Fault(error.pointer.removeprefix(below), said),)) from None

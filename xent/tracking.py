@@ -20,8 +20,8 @@ class Track:
 
     Attributes:
         project: what it belongs to.
-        model: the model's name.
-        model_version: and its version.
+        model: the model's name; ``None`` where the service runs the model, and knows.
+        model_version: and its version; likewise.
         label_schema: the name of the set of classes.
         classes: its classes; ``None`` where it was declared before.
         batch_id: names the batch, so that the same one sent twice counts once; ``None`` makes one
@@ -35,8 +35,8 @@ class Track:
     """
 
     project: str
-    model: str
-    model_version: str
+    model: str | None
+    model_version: str | None
     label_schema: str
     classes: Sequence[str] | None = None
     batch_id: str | None = None
@@ -62,22 +62,22 @@ class Track:
             schema = {"name": self.label_schema, "classes": plain(self.classes)}
         found: dict[str, object] = {
             "project": self.project,
-            "model": self.model,
-            "model_version": self.model_version,
             "batch_id": self.batch_id or uuid.uuid4().hex,
             "event_time": rfc3339(self.event_time or datetime.now(UTC), "event_time"),
             "label_schema": schema,
         }
-        if self.tags:
-            found["tags"] = dict(self.tags)
-        if self.pending:
-            found["pending"] = True
-        if self.expires_at is not None:
-            found["expires_at"] = rfc3339(self.expires_at, "expires_at")
-        for name in ("sample_ids", "cluster_ids"):
-            ids = getattr(self, name)
-            if ids is not None:
-                found[name] = plain(ids)
+        given: dict[str, object] = {
+            "model": self.model,
+            "model_version": self.model_version,
+            "tags": dict(self.tags) or None,
+            "pending": self.pending or None,
+            "expires_at": None
+            if self.expires_at is None
+            else rfc3339(self.expires_at, "expires_at"),
+            "sample_ids": plain(self.sample_ids),
+            "cluster_ids": plain(self.cluster_ids),
+        }
+        found |= {name: value for name, value in given.items() if value is not None}
         return found
 
 

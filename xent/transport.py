@@ -1,5 +1,6 @@
 """What both clients share of HTTPX: requests of calls, replies and failures of what comes."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
@@ -20,16 +21,37 @@ def timeout(configuration: Configuration) -> httpx2.Timeout:
     return httpx2.Timeout(configuration.timeout_s, connect=connect_s)
 
 
-def request(call: Call[Any], url: str, headers: dict[str, str]) -> dict[str, Any]:
-    """Return the arguments of ``stream``."""
-    content = None if call.body is None else call.body.parts()
-    return {
-        "method": call.method,
-        "url": f"{url}{call.path}",
-        "params": dict(call.query) or None,
-        "headers": headers,
-        "content": content,
-    }
+class Requests:
+    """Makes requests of calls. HTTPX's own way merges headers, URLs and timeouts for every one.
+
+    Args:
+        configuration: where the service is.
+        http: who sends them, with its cookies, its encodings and its timeouts.
+    """
+
+    def __init__(
+        self, configuration: Configuration, http: httpx2.Client | httpx2.AsyncClient
+    ) -> None:
+        self._url = configuration.url
+        self._http = http
+        self._encodings = {"accept-encoding": http.headers["accept-encoding"]}
+        self._extensions = {"timeout": http.timeout.as_dict()}
+
+    def request(self, call: Call[Any], headers: Mapping[str, str], content: Any) -> httpx2.Request:  # noqa: ANN401
+        """Return a request.
+
+        Raises:
+            httpx2.InvalidURL: there can be none.
+        """
+        return httpx2.Request(
+            call.method,
+            f"{self._url}{call.path}",
+            params=dict(call.query) or None,
+            headers={**self._encodings, **headers},
+            cookies=self._http.cookies,
+            content=content,
+            extensions=self._extensions,
+        )
 
 
 class Receiver:
@@ -41,10 +63,12 @@ class Receiver:
 
     def __init__(self, call: Call[Any], response: httpx2.Response) -> None:
         self._response = response
+        self.encoded = "content-encoding" in response.headers
+        """Whether the parts must be decoded first."""
+
         self._sink = call.sink() if call.sink and response.status_code == OK else None
         known = response.headers.get("content-length", "")
-        plain = "content-encoding" not in response.headers
-        self._body = bytearray(int(known) if known.isdecimal() and plain else 0)
+        self._body = bytearray(int(known) if known.isdecimal() and not self.encoded else 0)
         self._size = 0
 
     def add(self, part: Buffer) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from service.errors import Fault, InvalidDocument, invalid
 from service.models.description import Description
 from service.models.shelf import Shelf
-from service.questions import Answer, LossQuestion, Rephrased
+from service.questions import Answer, CompareQuestion, LossQuestion, Rephrased
 from service.schema.document import Document
 from service.wire import safetensors
 from service.wire.encodings import Decoder, decoder_for
@@ -47,11 +47,15 @@ class Conversation(Rephrased):
         shelf: where the model is.
         name: of the model.
         version: of the model; ``None`` for the newest.
-        question: the same as it is asked of ``/loss``.
+        question: the same as it is asked of logits.
     """
 
     def __init__(
-        self, shelf: Shelf, name: str, version: str | None, question: LossQuestion
+        self,
+        shelf: Shelf,
+        name: str,
+        version: str | None,
+        question: LossQuestion | CompareQuestion,
     ) -> None:
         super().__init__(question)
         self._shelf = shelf
@@ -126,16 +130,16 @@ class Conversation(Rephrased):
         made = self._made
         if made is None:
             raise AssertionError("nothing is answered before it is decoded")
-        (part,) = answer.parts
-        part["model"] = {"name": made.name, "version": made.version}
-        if made.model.recognised in CODES:
-            said = {
-                "code": CODES[made.model.recognised],
-                "severity": "info",
-                "message": made.model.note,
-                "count": answer.results[0].rows.total,
-            }
-            part["diagnostics"] = [said, *_listed(part["diagnostics"])]
+        for part, result in zip(answer.parts, answer.results, strict=True):
+            part["model"] = {"name": made.name, "version": made.version}
+            if made.model.recognised in CODES:
+                said = {
+                    "code": CODES[made.model.recognised],
+                    "severity": "info",
+                    "message": made.model.note,
+                    "count": result.rows.total,
+                }
+                part["diagnostics"] = [said, *_listed(part["diagnostics"])]
         return answer
 
     def timings_ms(self, timings_ms: Mapping[str, float]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from service.openapi import problem_responses
 from service.schema.answer import Live, Ready
 
 
-def router(engine: Engine, kernels: Kernels, recorder: Recorder) -> APIRouter:
+def router(engine: Engine, kernels: Kernels, recorder: Recorder, device: str) -> APIRouter:
     """Return the routes. They are never queued and need no key."""
     routes = APIRouter(tags=["health"])
 
@@ -30,6 +30,6 @@ def router(engine: Engine, kernels: Kernels, recorder: Recorder) -> APIRouter:
             refusal = "the history's database has not been opened"
         if refusal is not None:
             raise Unavailable(refusal)
-        return Ready(ready=True, kernels=kernels.state)
+        return Ready(ready=True, device=device, kernels=kernels.state)
 
     return routes

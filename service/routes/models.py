@@ -12,9 +12,15 @@ from service.exchange import Exchange
 from service.keys import Keys
 from service.models.conversation import Conversation
 from service.models.shelf import Shelf
-from service.openapi import KEYS, model_operation, problem_responses, upload_operation
+from service.openapi import (
+    KEYS,
+    model_compare_operation,
+    model_operation,
+    problem_responses,
+    upload_operation,
+)
 from service.posted import received
-from service.questions import LossQuestion
+from service.questions import CompareQuestion, LossQuestion
 from service.schema.answer import (
     ModelList,
     ModelPage,
@@ -38,6 +44,11 @@ DESCRIPTION: Final = (
     "`features` in the place of `logits`. The newest version is asked, or that of `version`, or of "
     "`/versions/{version}` behind the name."
 )
+COMPARED: Final = (
+    "As `POST /models/{name}/loss/{variant}`, with the `variants` of `POST /compare`: the model is "
+    "run once."
+)
+NEWEST: Final = "None: the newest."
 STATUSES: Final = (401, 403, 404)
 
 
@@ -49,6 +60,7 @@ class Served:
         keys: who may ask, and who may upload.
         shelf: where the models are.
         questions: of every variant, as ``/loss`` asks them.
+        comparing: of several, as ``/compare`` asks it.
     """
 
     def __init__(
@@ -58,13 +70,19 @@ class Served:
         keys: Keys,
         shelf: Shelf,
         questions: Mapping[str, LossQuestion],
+        comparing: CompareQuestion,
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._shelf = shelf
         self._questions = questions
+        self._comparing = comparing
         # A file is held in memory whole until it is written.
         self._uploading = asyncio.Semaphore(1)
+
+    def compare(self, name: str, version: str | None) -> Conversation:
+        """Return a conversation about one request for several variants."""
+        return Conversation(self._shelf, name, version, self._comparing)
 
     def converse(self, name: str, version: str | None, variant: str) -> Conversation:
         """Return a conversation about one request.
@@ -183,6 +201,13 @@ def router(served: Served, exchange: Exchange) -> APIRouter:
     async def remove(request: Request, name: str, version: str) -> Response:
         return await served.remove(request, name, version)
 
+    _add_evaluations(routes, served, exchange)
+    return routes
+
+
+def _add_evaluations(routes: APIRouter, served: Served, exchange: Exchange) -> None:
+    """Add what runs a model."""
+
     async def answered(request: Request, conversation: Conversation) -> Response:
         response = await exchange.answer(request, conversation, conversation.speak)
         notes = notes_of(request.scope)
@@ -201,7 +226,7 @@ def router(served: Served, exchange: Exchange) -> APIRouter:
         request: Request,
         name: str,
         variant: str,
-        version: Annotated[str | None, Query(description="None: the newest.")] = None,
+        version: Annotated[str | None, Query(description=NEWEST)] = None,
     ) -> Response:
         return await answered(request, served.converse(name, version, variant))
 
@@ -209,7 +234,24 @@ def router(served: Served, exchange: Exchange) -> APIRouter:
     async def loss_of_version(request: Request, name: str, version: str, variant: str) -> Response:
         return await answered(request, served.converse(name, version, variant))
 
-    return routes
+    @routes.post(
+        "/{name}/compare",
+        operation_id="model_compare",
+        summary="Evaluate several variants on what a model makes of features",
+        description=COMPARED,
+        response_class=Response,
+        openapi_extra=model_compare_operation(),
+    )
+    async def compare(
+        request: Request,
+        name: str,
+        version: Annotated[str | None, Query(description=NEWEST)] = None,
+    ) -> Response:
+        return await answered(request, served.compare(name, version))
+
+    @routes.post("/{name}/versions/{version}/compare", include_in_schema=False)
+    async def compare_of_version(request: Request, name: str, version: str) -> Response:
+        return await answered(request, served.compare(name, version))
 
 
 def _listed(name: str, versions: "list[Version]") -> ModelPage:

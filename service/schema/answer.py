@@ -16,9 +16,10 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """Work is taken, and which passes it is done with."""
+    """Work is taken, and what it is done with."""
 
     ready: bool
+    device: str = Field(description="`cpu` or `cuda:N`.")
     kernels: Literal["eager", "building", "compiled", "failed"]
 
 

@@ -88,16 +88,35 @@ def labels_model() -> type[LabelsDocument]:
     )
 
 
-def features_model() -> type[Document]:
-    """Return the model of the JSON body of features, for the OpenAPI document only."""
+def features_models() -> tuple[type[Document], type[Document]]:
+    """Return the models of the JSON bodies of features, for the OpenAPI document only."""
     settings: Any = (
         dict[str, Any],
         Field({}, description="The variant's settings, as `POST /loss/{variant}` has them."),
     )
+    variants: Any = (
+        list[dict[str, Any]],
+        Field(..., description="What to evaluate, as `POST /compare` has it."),
+    )
+    return (
+        _of_features(
+            "ModelRequest",
+            "how the logits that a model makes are to be evaluated",
+            settings=settings,
+        ),
+        _of_features(
+            "ModelCompareRequest",
+            "the variants to evaluate with what a model makes of them",
+            variants=variants,
+        ),
+    )
+
+
+def _of_features(name: str, words: str, **asked: Any) -> type[Document]:  # noqa: ANN401  (fields)
     return create_model(
-        "ModelRequest",
+        name,
         __base__=Document,
-        __doc__="A batch of features, and how the logits that a model makes are to be evaluated. "
+        __doc__=f"A batch of features, and {words}. "
         "`track` may leave out model and model_version: they are this model's.",
         features=_tensor_field("As the model takes them: the first axis is that of the rows."),
         labels=_tensor_field(
@@ -105,7 +124,7 @@ def features_model() -> type[Document]:
             default_factory=lambda: None,
         ),
         sample_weights=_tensor_field("One weight per row.", default_factory=lambda: None),
-        settings=settings,
+        **asked,
     )
 
 

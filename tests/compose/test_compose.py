@@ -119,7 +119,8 @@ def test_answers_from_outside(stack: Stack) -> None:
 
 
 def test_brings_its_compiled_passes_along(stack: Stack) -> None:
-    assert stack.xent.get("/health/ready").json() == {"ready": True, "kernels": "compiled"}
+    ready = {"ready": True, "device": "cpu", "kernels": "compiled"}
+    assert stack.xent.get("/health/ready").json() == ready
 
 
 def test_is_confined(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""MLServer's inference command, where its environment was made: python -m benchmarks peers."""
+"""MLServer's inference command, where its environment was made: make test-clients."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.service.inference import JSON, infer, numbers
 COMMAND = HERE / "mlserver" / "bin" / "mlserver"
 
 
-@pytest.mark.skipif(not COMMAND.exists(), reason="there is no environment with MLServer here")
+@pytest.mark.skipif(not COMMAND.exists(), reason="no MLServer here: make test-clients")
 @pytest.mark.parametrize("binary", [[], ["--binary-data"]], ids=["json", "binary"])
 def test_mlserver_infer(shared: Running, tmp_path: Path, binary: list[str]) -> None:
     outputs = [{"name": "loss"}, {"name": "per_sample"}]

@@ -86,7 +86,7 @@ def test_there_is_one_operation_per_variant(document: Document) -> None:
         "ready",
         "metrics",
     }
-    served = {"models", "model", "model_upload", "model_delete", "model_loss"}
+    served = {"models", "model", "model_upload", "model_delete", "model_loss", "model_compare"}
     asking = {"projects", "series", "timeseries", "options"}
     asking |= {"classes", "hardest", "calibration", "histogram"}
     asking |= {"annotations", "note_create", "note_delete", "export"}

@@ -256,7 +256,7 @@ def test_the_doctor_finds_what_is_there_and_what_is_wrong(
     code, out, _ = run("doctor", "--json")
     found = {each["what"]: each for each in json.loads(out)}
     assert code == 0
-    assert found["service"]["said"].startswith("takes work: kernels eager")
+    assert found["service"]["said"] == "takes work: device cpu, kernels eager"
     assert found["evaluation"]["state"] == "fine"
     assert "passes" in found["device"]["said"]
     code, out, _ = run("doctor", "--url", closed())

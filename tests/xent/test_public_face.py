@@ -1,6 +1,8 @@
 """What is installed, what is exported, what is typed, and what is generated."""
 
 import inspect
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,8 +16,10 @@ import pytest
 
 import xent
 from openapi.signatures import DOCUMENT, text
-from xent import Answer, AsyncClient, Client, Comparison, Spec, TimeSeries, Variant
+from xent import Alert, Answer, AsyncClient, Client, Comparison, Spec, TimeSeries, Variant
+from xent.calls import Call
 from xent.errors import PROBLEMS
+from xent.operations import Operation
 from xent.variants import OPTIONS, SETTINGS, VARIANTS
 from xentcore import VARIANTS as REGISTRY
 from xentcore import Options
@@ -89,13 +93,60 @@ def test_the_signatures_know_every_variant_setting_and_option() -> None:
 
 
 def test_a_setting_called_like_an_option_is_not_generated() -> None:
-    import json  # noqa: PLC0415
-
     document = json.loads(DOCUMENT.read_text())
     settings = document["components"]["schemas"]["FocalSettings"]["properties"]
     settings["reduction"] = settings["gamma"]
     with pytest.raises(SystemExit, match="reduction"):
         text(document)
+
+
+OTHERS = {"/health/live", "/metrics"}
+"""What is for orchestrators and Prometheus; /v2 speaks to clients of its own."""
+
+
+def called() -> list[Call[Any]]:
+    """Return a call of every operation."""
+    client, project, model = Client(), Client().project("p"), Client().model("m")
+    given: dict[str, tuple[Any, ...]] = {
+        **dict.fromkeys(("evaluate", "loss"), ("sparse", [[0.0, 1.0]], [0])),
+        "compare": ([[0.0, 1.0]], [0]),
+        "onnx": ("sparse",),
+        "labels": ("p", "m", "1", "b", [0]),
+        "variant": ("sparse",),
+        "upload": ("1", b""),
+        "download": ("unused",),
+        **dict.fromkeys(("note", "remove_note", "remove_alert", "add_alert", "options"), ("a",)),
+        "remove": ("1",),
+    }
+    named: dict[str, dict[str, Any]] = {"onnx": {"classes": 2}, "compare": {"variants": ["sparse"]}}
+    calls = []
+    for each in (client, project, model):
+        for name in dir(type(each)):
+            operation = getattr(type(each), name)
+            if isinstance(operation, Operation):
+                asked = () if each is project and name == "compare" else given.get(name, ())
+                keywords = {} if each is project else named.get(name, {})
+                calls.append(operation.__wrapped__(each, *asked, **keywords))
+    return calls
+
+
+def test_everything_that_the_service_describes_can_be_asked() -> None:
+    paths = json.loads(DOCUMENT.read_text())["paths"]
+    described = {
+        (method.upper(), path)
+        for path, operations in paths.items()
+        for method in operations
+        if not path.startswith("/v2") and path not in OTHERS
+    }
+    patterns = {each: re.sub(r"\{[^}]+\}", "[^/]+", each[1]) for each in described}
+    asked = {
+        each
+        for call in called()
+        for each, pattern in patterns.items()
+        if call.method == each[0] and re.fullmatch(pattern, call.path)
+    }
+    unasked = {each for each in described - asked if not each[1].startswith("/loss/")}
+    assert not unasked
 
 
 def typed(client: Client, other: AsyncClient) -> None:
@@ -110,6 +161,14 @@ def typed(client: Client, other: AsyncClient) -> None:
     assert_type(client.project("p").timeseries(by="variant", model="m"), TimeSeries)
     lines = [other.project("p").timeseries()]
     assert_type(lines, list[Coroutine[Any, Any, TimeSeries]])
+    assert_type(client.onnx("focal", classes=3), bytes)
+    assert_type(client.project("p").add_alert("a", threshold=1.0, model="m"), Alert)
+    assert_type(client.model("m").loss("focal", logits, [0, 1], gamma=2.0), Answer)
+    losses = [other.model("m").loss("focal", logits, [0, 1], gamma=2.0)]
+    assert_type(losses, list[Coroutine[Any, Any, Answer]])
+    assert_type(client.model("m").compare(logits, [0, 1], variants=["sparse"]), Comparison)
+    client.model("m").loss("focal", logits, [0, 1], gamme=2.0)  # type: ignore[call-overload]
+    client.project("p").add_alert("a", treshold=1.0)  # type: ignore[call-arg]
     client.loss("focal", logits, [0, 1], gamme=2.0)  # type: ignore[call-overload]
     client.loss("focal", logits, [0, 1], gamma="2")  # type: ignore[call-overload]
     client.loss("weighted", logits, [0, 1])  # type: ignore[call-overload]

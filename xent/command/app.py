@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xent.client import Client
-from xent.command import doctor, exits, history, losses, show
+from xent.command import alerts, doctor, exits, graphs, history, labels, losses, models, show
 from xent.command.losses import Json, Url
 from xent.errors import XentError, missing
 
@@ -26,6 +26,10 @@ app.command(context_settings=SETTINGS_PASS, epilog=exits.EPILOG)(losses.loss)
 app.command(epilog=exits.EPILOG)(losses.compare)
 app.command()(history.watch)
 app.command()(history.export)
+app.command()(labels.labels)
+app.command(epilog=exits.EPILOG)(alerts.alerts)
+app.command()(models.models)
+app.command(context_settings=SETTINGS_PASS)(graphs.export_onnx)
 app.command()(doctor.doctor)
 
 

@@ -26,7 +26,10 @@ OPTIONAL: Final = {
     "jax": "arrays of JAX",
     "lightning": "xent.lightning",
 }
-SERVER: Final = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "sqlalchemy", "simdjson")
+SERVER: Final = (
+    *("fastapi", "uvicorn", "pydantic", "pydantic_settings", "sqlalchemy", "simdjson", "orjson"),
+    *("onnx", "onnxruntime"),
+)
 UNINSTALLED: Final = "not installed, run from its source"
 MARKS: Final = {"fine": ("ok", "green"), "absent": ("--", "dim"), "wrong": ("!!", "red")}
 

@@ -25,7 +25,8 @@ INTERRUPTED: Final = 130
 EPILOG: Final = (
     "Exit codes: 0 answered; 1 something is wrong, doctor says so too; 2 flags, files or packages "
     "that cannot be used; 3 nobody answers, or not now: try again later; 4 the service refuses, "
-    "and says why; 5 the loss is above --fail-above; 130 interrupted."
+    "and says why; 5 the loss is above --fail-above, or an alert fires and --fail-firing says so; "
+    "130 interrupted."
 )
 
 

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 
 from xent import safetensors
+from xent.arrays import plain
 from xent.arrow import COLUMNS
 from xent.errors import InvalidBatch, Unreadable, missing
 from xent.tensors import Array
 
 SUFFIXES: Final = ".npz, .npy (logits and labels), .safetensors, .parquet, .arrow, .feather, .csv"
+LABEL_SUFFIXES: Final = ".npy, .npz, .safetensors, .parquet, .arrow, .feather, .csv"
 LABELS: Final = ("label", "labels", "target", "y")
-OTHERS: Final = ("sample_weight", "sample_weights", "sample_id", "sample_ids")
+IDS: Final = ("sample_id", "sample_ids")
+OTHERS: Final = ("sample_weight", "sample_weights", *IDS)
 CSV_ROWS: Final = 4096
 PAIR: Final = 2
 
@@ -86,10 +90,37 @@ def open_batch(paths: Sequence[Path], label: str | None = None) -> Source:
         raise InvalidBatch(f"{paths[0]}: {error.strerror or error}") from None
 
 
+def open_labels(path: Path, label: str | None = None) -> tuple[object, list[Any] | None]:
+    """Return the labels that a file holds, and the names of their rows where it has them.
+
+    Args:
+        path: the file.
+        label: the column of labels; ``None`` for label, labels, target or y.
+
+    Raises:
+        InvalidBatch: a file that is not there, of another kind, or without labels.
+        Missing: pyarrow is not installed, which Parquet and Arrow need.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            return _npy(path), None
+        reader = COLUMNS_OF.get(path.suffix.lower())
+        if reader is None:
+            raise InvalidBatch(f"{path}: not one of {LABEL_SUFFIXES}")
+        columns = reader(path)
+    except OSError as error:
+        raise InvalidBatch(f"{path}: {error.strerror or error}") from None
+    names = next((columns[name] for name in IDS if name in columns), None)
+    found = columns[_label(list(columns), path, label)]
+    if isinstance(found, tuple):
+        found = _whole(_reals([found], path, 2)[0])
+    return found, None if names is None else list(plain(names))  # type: ignore[call-overload]
+
+
 def _npy(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise InvalidBatch(f"{path}: {error}") from None
     if not isinstance(array, np.ndarray):
         raise InvalidBatch(f"{path} is no .npy file")
@@ -97,18 +128,30 @@ def _npy(path: Path) -> Array:
 
 
 def _npz(path: Path, label: str | None) -> Source:
+    return _source(_arrays(path), path, label)
+
+
+def _arrays(path: Path) -> Mapping[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return _source(dict(file), path, label)
-    except ValueError as error:
+        # Opened here: NumPy does not close a file that is no archive.
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise InvalidBatch(f"{path} holds one array: call it .npy")
+            return dict(file)
+    except (ValueError, EOFError, BadZipFile) as error:
         raise InvalidBatch(f"{path}: {error}") from None
 
 
 def _safetensors(path: Path, label: str | None) -> Source:
+    return _source(_tensors(path), path, label)
+
+
+def _tensors(path: Path) -> Mapping[str, Any]:
     # Mapped, not read: what is sent is read while it is sent.
     body = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, "u1")
     try:
-        return _source(safetensors.read(body.data).tensors, path, label)
+        return safetensors.read(body.data).tensors
     except Unreadable as error:
         raise InvalidBatch(f"{path}: {error}") from None
 
@@ -119,6 +162,35 @@ def _source(arrays: Mapping[str, Any], path: Path, label: str | None) -> Source:
         raise InvalidBatch(f"{path} has no logits, but {', '.join(arrays)}")
     weights = arrays.get("sample_weights", arrays.get("sample_weight"))
     return Source(arrays["logits"], arrays[name], weights)
+
+
+def _parquet_columns(path: Path) -> Mapping[str, Any]:
+    try:
+        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
+    except ImportError:
+        raise missing("pyarrow", "reading Parquet") from None
+    try:
+        table = parquet.read_table(path)
+    except ArrowInvalid as error:
+        raise InvalidBatch(f"{path}: {error}") from None
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _arrow_columns(path: Path) -> Mapping[str, Any]:
+    schema, batches = _arrow_batches(path)
+    from pyarrow import Table  # noqa: PLC0415  (there: the line above needs it)
+
+    table = Table.from_batches(list(batches), schema)
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _csv_columns(path: Path) -> Mapping[str, Any]:
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        names = next(lines, [])
+        rows = list(lines)
+    columns = _transposed(rows, names, path, 2) if rows else [()] * len(names)
+    return dict(zip(names, columns, strict=True))
 
 
 def _label(names: Sequence[str], path: Path, label: str | None) -> str:
@@ -149,27 +221,29 @@ def _parquet(path: Path, label: str | None) -> Source:
     return source
 
 
-def _arrow(path: Path, label: str | None) -> Source:
+def _arrow_batches(path: Path) -> Any:  # noqa: ANN401  (a schema and batches of pyarrow)
     try:
         from pyarrow import ArrowInvalid, ipc, memory_map  # noqa: PLC0415  (optional)
     except ImportError:
         raise missing("pyarrow", "reading Arrow") from None
-
-    def batches() -> Any:  # noqa: ANN401  (readers of pyarrow)
+    try:
         try:
             file = ipc.open_file(memory_map(str(path)))
             return file.schema, (file.get_batch(at) for at in range(file.num_record_batches))
         except ArrowInvalid:
             stream = ipc.open_stream(memory_map(str(path)))
             return stream.schema, stream
-
-    try:
-        schema, _ = batches()
     except ArrowInvalid as error:
         raise InvalidBatch(f"{path}: {error}") from None
+
+
+def _arrow(path: Path, label: str | None) -> Source:
+    schema, _ = _arrow_batches(path)
     columns = _columns(schema, path, label)
     source = Source(None)
-    source.logits = Chunks(lambda: (_chunk(each, columns) for each in batches()[1]), source)
+    source.logits = Chunks(
+        lambda: (_chunk(each, columns) for each in _arrow_batches(path)[1]), source
+    )
     return source
 
 
@@ -229,7 +303,7 @@ def _csv(path: Path, label: str | None) -> Source:
                 }
                 chunk["logits"] = _reals([columns[at] for at in logits], path, line).T
                 labels = _reals([columns[names.index(target)]], path, line)[0]
-                chunk["label"] = labels.astype(np.int64) if (labels % 1 == 0).all() else labels
+                chunk["label"] = _whole(labels)
                 if "sample_weight" in chunk:
                     chunk["sample_weight"] = _reals([chunk["sample_weight"]], path, line)[0]
                 yield chunk
@@ -237,6 +311,11 @@ def _csv(path: Path, label: str | None) -> Source:
 
     source.logits = Chunks(read, source)
     return source
+
+
+def _whole(labels: Array) -> Array:
+    """Return labels of text as integers where they are such."""
+    return labels.astype(np.int64) if (labels % 1 == 0).all() else labels
 
 
 def _transposed(
@@ -267,4 +346,12 @@ READERS: Final[Mapping[str, Callable[[Path, str | None], Source]]] = {
     ".feather": _arrow,
     ".ipc": _arrow,
     ".csv": _csv,
+}
+
+COLUMNS_OF: Final[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {
+    ".npz": _arrays,
+    ".safetensors": lambda path: {name: each.numpy() for name, each in _tensors(path).items()},
+    ".parquet": _parquet_columns,
+    ".csv": _csv_columns,
+    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), _arrow_columns),
 }

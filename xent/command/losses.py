@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from xent.answers import Answer, Comparison
 from xent.client import Client
@@ -25,7 +26,10 @@ TRACKING: Final = "Tracking"
 Url = Annotated[str | None, typer.Option(help="Where the service is; else XENT_URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer document, for machines.")]
 IsLocal = Annotated[
-    bool, typer.Option("--local", help="Evaluate here, without a service; needs xent[server].")
+    bool,
+    typer.Option(
+        "--local", help=f"Evaluate here, without a service; needs {escape('xent[server]')}."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="With --local: auto, cpu, cuda or cuda:N.")]
 Label = Annotated[

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
+from safetensors.torch import save as as_safetensors
 
 from tests.service.batches import safetensors
 from tests.service.harness import SAFETENSORS, Running
@@ -151,6 +152,45 @@ def test_every_variant_answers_as_it_does_with_logits(serving: Running, folder: 
                 close(answer.json(), logits.json(), 1e-3)
 
 
+VARIANTS_ASKED = [
+    {"variant": "sparse"},
+    {"variant": "focal", "name": "soft", "settings": {"gamma": 0.5}},
+    {"variant": "temperature", "settings": {"temperature": 2.0}},
+]
+
+
+def test_variants_are_compared_as_they_are_with_logits(serving: Running, folder: Path) -> None:
+    save(folder, linear(SOFTMAX), "compared")
+    ask = {"labels": LABELS.tolist(), "variants": VARIANTS_ASKED, "outputs": ["per_class"]}
+    logits = serving.client.post("/compare", json={"logits": LOGITS.tolist(), **ask}).json()
+    for url in ("/models/compared/compare", "/models/compared/versions/1/compare"):
+        response = serving.client.post(url, json={"features": FEATURES.tolist(), **ask})
+        assert response.status_code == 200, response.text
+        close(response.json(), logits, 1e-3)
+        for each in response.json()["results"]:
+            assert each["model"] == {"name": "compared", "version": "1"}
+            assert each["diagnostics"][0]["code"] == "softmax_left_out"
+
+
+def test_a_comparison_says_what_does_not_fit(serving: Running, folder: Path) -> None:
+    save(folder, linear(), "compared-strictly")
+    document = {"features": FEATURES.tolist(), "labels": LABELS.tolist()}
+
+    def refused(status: int, path: str = "compared-strictly/compare", **more: Any) -> list[str]:  # noqa: ANN401
+        answer = serving.client.post(f"/models/{path}", json={**document, **more})
+        assert answer.status_code == status, answer.text
+        return [each["pointer"] for each in answer.json()["errors"]]
+
+    assert refused(422) == ["/variants"]
+    assert refused(404, variants=[{"variant": "focl"}]) == ["/variants/0/variant"]
+    gamma = [{"variant": "sparse"}, {"variant": "focal", "settings": {"gamma": -1}}]
+    assert refused(422, variants=gamma) == ["/variants/1/settings/gamma"]
+    assert refused(422, variants=VARIANTS_ASKED, settings={}) == ["/settings"]
+    refused(404, "nobody/compare", variants=VARIANTS_ASKED)
+    refused(404, "compared-strictly/versions/9/compare", variants=VARIANTS_ASKED)
+    refused(404, "compared-strictly/compare?version=9", variants=VARIANTS_ASKED)
+
+
 def test_settings_and_weights_go_the_same_way(serving: Running, folder: Path) -> None:
     save(folder, linear(), "weighted")
     weights = np.linspace(0.5, 2, len(LABELS))
@@ -278,6 +318,33 @@ def test_features_come_as_safetensors_and_base64(serving: Running, folder: Path,
     accept = {"accept": SAFETENSORS, "content-encoding": "identity"}
     raw = serving.client.post("/models/carried/loss/sparse", json=document, headers=accept)
     assert raw.headers["content-type"] == SAFETENSORS
+
+
+def test_features_in_half_of_a_float32(serving: Running, folder: Path) -> None:
+    save(folder, linear(), "brain")
+    numbers = torch.from_numpy(FEATURES).bfloat16()
+    theirs = expected(serving, numbers.float().numpy() @ W + B)
+    named = {"features": numbers, "labels": torch.from_numpy(LABELS)}
+    headers = {"content-type": SAFETENSORS}
+    body = as_safetensors(named)
+    answer = serving.client.post("/models/brain/loss/sparse", content=body, headers=headers)
+    close(answer.json(), theirs)
+    packed = {
+        "dtype": "bfloat16",
+        "shape": FEATURES.shape,
+        "data": base64.b64encode(numbers.view(torch.uint16).numpy().tobytes()).decode(),
+    }
+    document = {"features": packed, "labels": LABELS.tolist()}
+    close(serving.client.post("/models/brain/loss/sparse", json=document).json(), theirs)
+
+
+def test_features_do_not_come_as_an_arrow_stream(serving: Running, folder: Path) -> None:
+    save(folder, linear(), "streamed")
+    arrow = {"content-type": "application/vnd.apache.arrow.stream"}
+    for asks in ("loss/sparse", "compare"):
+        answer = serving.client.post(f"/models/streamed/{asks}", content=b"", headers=arrow)
+        assert answer.status_code == 415
+        assert "supported: application/json, application/x-safetensors" in answer.json()["detail"]
 
 
 def test_several_inputs_and_outputs_are_mapped_by_the_card(serving: Running, folder: Path) -> None:

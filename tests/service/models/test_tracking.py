@@ -44,6 +44,23 @@ def test_the_series_is_that_of_the_model(history: History) -> None:
         assert made.classes["support"].tolist() == sent.classes["support"].tolist()
 
 
+def test_a_comparison_makes_a_series_for_each_variant(history: History) -> None:
+    variants = [{"variant": "sparse"}, {"variant": "focal"}]
+    document = {**BATCH, "variants": variants, "track": own("compared")}
+    answer = history.post("/models/eyes/compare", document)
+    assert len({each["track"]["series"] for each in answer["results"]}) == 2
+    ids = [f"row-{row}" for row in range(len(LABELS))]
+    late = own("late", pending=True, sample_ids=ids)
+    asked = {"features": BATCH["features"], "variants": variants, "track": late}
+    waiting = history.post("/models/eyes/compare", asked)["results"]
+    assert all(each["track"]["pending"] for each in waiting)
+    named = {"project": "zoo", "model": "eyes", "model_version": "2", "batch_id": "late"}
+    done = history.post("/labels", {**named, "labels": LABELS.tolist()})["batches"]
+    assert [each["status"] for each in done] == ["completed"] * 2
+    losses = [sorted(each["loss"] for each in found) for found in (done, answer["results"])]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_another_model_is_refused(history: History) -> None:
     for field in ("model", "model_version"):
         document = {**BATCH, "track": own("batch", **{field: "other"})}
