@@ -16,6 +16,7 @@ from service.history.database import Database
 from service.history.sums import from_columns
 from service.history.tables import dirty, project
 from service.history.times import MINUTE, floor
+from tests.service.harness import PATIENCE_S
 from tests.service.history.conftest import created
 from tests.service.history.postgres import Postgres
 from tests.service.history.recording_child import (
@@ -28,7 +29,6 @@ from tests.service.history.samples import batches, entry, sums
 
 NUMBERS = 4000
 KILLS = 20
-PATIENCE_S = 60  # for what takes a moment where the machine has nothing else to do
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([record_until_killed.__module__])
@@ -79,7 +79,7 @@ def listen(children: list[Child], enough: Callable[[], bool]) -> None:
     while not enough():
         ready = wait([child.telling for child in children], timeout=max(0, last - time.monotonic()))
         told = [len(child.told) for child in children]
-        assert ready, f"within {PATIENCE_S} s the processes were answered {told} times"
+        assert ready, f"within {PATIENCE_S:.0f} s the processes were answered {told} times"
         for pipe in ready:
             assert by_pipe[pipe].hear(), f"a process ended by itself, after {told} answers"
 
