@@ -34,6 +34,9 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service"], env={**os.environ, **environment}, stderr=self._log
         )
+
+    def wait(self) -> None:
+        """Wait until it listens, or has ended."""
         until(
             lambda: self.process.poll() is not None or "Uvicorn running" in self.log(),
             5 * PATIENCE_S,
@@ -67,6 +70,7 @@ class Process:
 def process(data_dir: Path, **settings: object) -> Iterator[Process]:
     started = Process(data_dir, **settings)
     try:
+        started.wait()
         yield started
     finally:
         started.end()
