@@ -130,7 +130,7 @@ def test_every_curl_is_answered_as_printed(curl: Block, address: str) -> None:
     command = curl.text.replace(ADDRESS, address)
     assert command != curl.text
     done = subprocess.run(
-        ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=20, check=True
+        ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=100, check=True
     )
     answer = json.loads(done.stdout)
     if curl.below is None:

@@ -95,7 +95,7 @@ def test_tables_are_made(ideas: list[str], tmp_path: Path) -> None:
     raw = tmp_path / "raw.json"
     command = ["-m", "benchmarks", "--quick", "--json", str(raw), *ideas]
     done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, *command], capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = Report.read(raw.read_text())

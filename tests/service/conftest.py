@@ -22,7 +22,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         classes=2_000,
         elements=400_000,
         document_entries=5_000,
-        body_deadline_s=5,
     )
     yield server
     server.stop()

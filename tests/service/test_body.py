@@ -20,13 +20,18 @@ from service.wire.buffer import FIRST_BYTES, Buffer
 from service.wire.encodings import identity
 from service.wire.formats import JSON, SAFETENSORS, Spoken, answer_format
 from tests.service.conftest import Start
+from tests.service.harness import PATIENCE_S
 from xentcore import VARIANTS, Cancelled
 
 pytestmark = pytest.mark.anyio
 
 
 async def receive(
-    *pieces: bytes, headers: Mapping[str, str] | None = None, limit: int = 100, leave: bool = False
+    *pieces: bytes,
+    headers: Mapping[str, str] | None = None,
+    limit: int = 100,
+    leave: bool = False,
+    deadline_s: float = PATIENCE_S,
 ) -> bytes:
     async def messages() -> AsyncGenerator[MutableMapping[str, Any], None]:
         for index, piece in enumerate(pieces):
@@ -34,11 +39,11 @@ async def receive(
             yield {"type": "http.request", "body": piece, "more_body": more}
         if leave:
             yield {"type": "http.disconnect"}
-        await asyncio.sleep(60)
+        await asyncio.sleep(10 * PATIENCE_S)
 
     stream = messages()
     try:
-        incoming = Incoming(stream.__anext__, headers or {}, limit=limit, deadline_s=0.2)
+        incoming = Incoming(stream.__anext__, headers or {}, limit=limit, deadline_s=deadline_s)
         arrival = Arrival(incoming)
         await arrival.begin(early=False)
     finally:
@@ -76,7 +81,7 @@ async def test_clients_that_leave_or_sleep() -> None:
     with pytest.raises(ClientDisconnected):
         await receive(b"ab", leave=True)
     with pytest.raises(BodyTimeout, match=r"0\.2 s"):
-        await receive(headers={"content-length": "1"})
+        await receive(headers={"content-length": "1"}, deadline_s=0.2)
 
 
 async def test_a_buffer_never_grows_beyond_its_limit() -> None:
@@ -125,7 +130,7 @@ async def test_nothing_is_decoded_for_nobody(start: Start) -> None:
     async def empty() -> MutableMapping[str, Any]:
         return {"type": "http.request"}
 
-    arrival = Arrival(Incoming(empty, {}, limit=10, deadline_s=1))
+    arrival = Arrival(Incoming(empty, {}, limit=10, deadline_s=PATIENCE_S))
     await arrival.begin(early=False)
     work = exchange._work(arrival, question, Spoken(JSON, identity, JSON))
     with pytest.raises(Cancelled):
@@ -144,11 +149,18 @@ class Sender:
 
     async def arrival(self, length: int) -> Arrival:
         headers = {"content-length": str(length)}
-        arrival = Arrival(Incoming(self.then.get, headers, limit=100, deadline_s=5))
+        arrival = Arrival(Incoming(self.then.get, headers, limit=100, deadline_s=PATIENCE_S))
         await arrival.begin(early=True)
         return arrival
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sender has stalled, however slow this process is."""
+    monkeypatch.setattr("service.wire.arrival.STALL_S", PATIENCE_S)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_a_worker_reads_what_is_there_and_waits_for_the_rest() -> None:
     sender = Sender()
     arrival = await sender.arrival(8)
@@ -164,6 +176,7 @@ async def test_a_worker_reads_what_is_there_and_waits_for_the_rest() -> None:
     assert arrival.body().tobytes() == b"abcdefgh"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_worker_is_told_when_the_rest_will_never_come() -> None:
     sender = Sender()
     arrival = await sender.arrival(8)

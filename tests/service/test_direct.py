@@ -13,7 +13,7 @@ import pytest
 from service.direct import Direct
 from tests.service.batches import safetensors
 from tests.service.conftest import Start
-from tests.service.harness import SAFETENSORS, Running, until
+from tests.service.harness import PATIENCE_S, SAFETENSORS, Running, until
 from tests.service.test_stream_statuses import answer
 
 ROWS, CLASSES = 3000, 100
@@ -31,7 +31,7 @@ def head(length: int, accept: str = "*/*") -> bytes:
 
 
 def connected(running: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", running.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S)
 
 
 def test_requests_follow_each_other_on_one_connection(start: Start) -> None:

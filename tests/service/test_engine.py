@@ -11,6 +11,7 @@ import torch
 
 from service.engine import Capacity, Engine, Running
 from service.errors import ClientDisconnected, QueueFull, Unavailable
+from tests.service.harness import PATIENCE_S, until
 from xentcore import Cancelled
 
 pytestmark = pytest.mark.anyio
@@ -18,12 +19,14 @@ pytestmark = pytest.mark.anyio
 Cancel = Callable[[], bool]
 
 
-def engine(workers: int = 1, queue: int = 0, deadline_s: float = 5, grace_s: float = 5) -> Engine:
+def engine(
+    workers: int = 1, queue: int = 0, deadline_s: float = PATIENCE_S, grace_s: float = PATIENCE_S
+) -> Engine:
     return Engine(Capacity(workers, queue, deadline_s, grace_s), warm_up=lambda: None)
 
 
 async def stays() -> MutableMapping[str, Any]:
-    await asyncio.sleep(60)
+    await asyncio.sleep(10 * PATIENCE_S)
     raise AssertionError
 
 
@@ -38,11 +41,7 @@ def until_cancelled(cancelled: Cancel) -> None:
 
 
 async def settled(condition: Callable[[], object]) -> None:
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("waited in vain")
+    await asyncio.to_thread(until, condition)
 
 
 async def test_refuses_until_started_and_after_draining() -> None:
@@ -117,7 +116,7 @@ async def test_a_deadline_gives_up_and_keeps_the_place_until_the_worker_is_free(
     await subject.start()
     release = threading.Event()
     with pytest.raises(Unavailable, match="did not end within"), subject.admit() as permit:
-        await permit.run(lambda _: release.wait(10), receive=stays)
+        await permit.run(lambda _: release.wait(PATIENCE_S), receive=stays)
     assert (subject.admitted, subject.busy) == (1, 1)
     await settled(lambda: subject.dead)
     assert subject.refusal() == "1 of 1 workers do not come back"
@@ -142,7 +141,7 @@ async def test_work_that_waits_is_never_begun_when_the_client_leaves() -> None:
     release = threading.Event()
     begun: list[int] = []
     with subject.admit() as first:
-        slow = asyncio.ensure_future(first.run(lambda _: release.wait(10), receive=stays))
+        slow = asyncio.ensure_future(first.run(lambda _: release.wait(PATIENCE_S), receive=stays))
         await settled(lambda: subject.busy)
         with pytest.raises(ClientDisconnected), subject.admit() as second:
             await second.run(lambda _: begun.append(1), receive=leaves)
@@ -212,10 +211,12 @@ def test_work_may_end_after_its_loop() -> None:
     async def go() -> tuple[Engine, Running[bool]]:
         subject = engine()
         await subject.start()
-        return subject, subject.submit(lambda _: release.wait(10), lambda _: ended.append(1))
+        return subject, subject.submit(
+            lambda _: release.wait(PATIENCE_S), lambda _: ended.append(1)
+        )
 
     subject, running = asyncio.run(go())
     release.set()
-    assert running._future.result(5)
+    assert running._future.result(PATIENCE_S)
     subject.stop()
     assert ended == []

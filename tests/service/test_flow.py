@@ -16,7 +16,7 @@ from service.wire.body import Incoming
 from service.wire.payload import Body
 from service.wire.piece import Piece
 from service.wire.spool import Spool
-from tests.service.harness import until
+from tests.service.harness import PATIENCE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -73,12 +73,12 @@ def messages(*pieces: bytes, more: bool = False) -> Callable[[], Any]:
 
 
 async def started() -> Engine:
-    engine = Engine(Capacity(1, 0, 5, 5), warm_up=lambda: None)
+    engine = Engine(Capacity(1, 0, PATIENCE_S, PATIENCE_S), warm_up=lambda: None)
     await engine.start()
     return engine
 
 
-async def carried(incoming: Incoming, reader: Sums, deadline_s: float = 5) -> int:
+async def carried(incoming: Incoming, reader: Sums, deadline_s: float = PATIENCE_S) -> int:
     engine = await started()
     try:
         with engine.admit() as permit:
@@ -95,7 +95,7 @@ BODY = bytes(range(250)) * 40
 async def test_every_byte_is_read_once_whatever_the_messages(sizes: tuple[int, ...]) -> None:
     ends = np.cumsum(sizes)
     pieces = [BODY[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    incoming = Incoming(messages(*pieces), {}, limit=20_000, deadline_s=5)
+    incoming = Incoming(messages(*pieces), {}, limit=20_000, deadline_s=PATIENCE_S)
     reader = Sums()
     assert await carried(incoming, reader) == sum(BODY)
     assert reader.closed
@@ -108,7 +108,7 @@ async def test_a_way_around_messages_is_taken_after_the_first(first: int) -> Non
         messages(BODY[:first], more=True),
         {"content-length": str(len(BODY))},
         limit=20_000,
-        deadline_s=5,
+        deadline_s=PATIENCE_S,
         direct=straight,
     )
     assert await carried(incoming, Sums()) == sum(BODY)
@@ -121,7 +121,7 @@ async def test_a_body_that_breaks_off_on_the_way_around() -> None:
         messages(BODY[:10], more=True),
         {"content-length": str(len(BODY))},
         limit=20_000,
-        deadline_s=5,
+        deadline_s=PATIENCE_S,
         direct=Straight(BODY[:-1]),
     )
     reader = Sums()
@@ -133,7 +133,7 @@ async def test_a_body_that_breaks_off_on_the_way_around() -> None:
 async def test_an_outcome_is_the_first_one() -> None:
     engine = await started()
     with engine.admit() as permit:
-        incoming = Incoming(messages(b""), {}, limit=1, deadline_s=5)
+        incoming = Incoming(messages(b""), {}, limit=1, deadline_s=PATIENCE_S)
         flow = Flow(incoming, Sums(), permit=permit, piece_bytes=64, deadline_s=0.5)
         flow._too_late()
         flow._too_late()
@@ -147,8 +147,8 @@ def test_a_worker_may_outlast_the_loop() -> None:
     async def go() -> Flow[int]:
         engine = await started()
         with engine.admit() as permit:
-            incoming = Incoming(messages(b""), {}, limit=1, deadline_s=5)
-            flow = Flow(incoming, Sums(), permit=permit, piece_bytes=64, deadline_s=5)
+            incoming = Incoming(messages(b""), {}, limit=1, deadline_s=PATIENCE_S)
+            flow = Flow(incoming, Sums(), permit=permit, piece_bytes=64, deadline_s=PATIENCE_S)
         engine.stop()
         engine._run_next()  # what was asked for is gone
         return flow
@@ -158,7 +158,9 @@ def test_a_worker_may_outlast_the_loop() -> None:
 
 
 async def test_an_empty_message_tells_nothing_of_the_sender() -> None:
-    incoming = Incoming(messages(b"", b"abcd"), {"content-length": "4"}, limit=4, deadline_s=5)
+    incoming = Incoming(
+        messages(b"", b"abcd"), {"content-length": "4"}, limit=4, deadline_s=PATIENCE_S
+    )
     arrival = Arrival(incoming)
     await arrival.begin(early=True)
     assert arrival.body().tobytes() == b"abcd"

@@ -23,7 +23,7 @@ def test_mlserver_infer(shared: Running, tmp_path: Path, binary: list[str]) -> N
     to = ["--url", f"127.0.0.1:{shared.port}", "--model-name", "sparse"]
     files = ["--input-data-path", str(asked), "--output-data-path", str(told)]
     subprocess.run(
-        [str(COMMAND), "infer", *to, *files, *binary], capture_output=True, timeout=100, check=True
+        [str(COMMAND), "infer", *to, *files, *binary], capture_output=True, timeout=500, check=True
     )
     answers = [json.loads(line) for line in told.read_text().splitlines()]
     assert sorted(each["id"] for each in answers) == ["r0", "r1", "r2"]

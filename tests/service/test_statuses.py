@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx2
 import numpy as np
@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from service.wire.payload import TORCH_DTYPES
 from tests.service.conftest import Start
-from tests.service.harness import BATCH, SAFETENSORS, Running, until
+from tests.service.harness import BATCH, PATIENCE_S, SAFETENSORS, Running, until
 
 JSON = {"content-type": "application/json"}
 BODY = json.dumps(BATCH).encode()
@@ -32,7 +32,7 @@ def alive_afterwards(shared: Running) -> Iterator[None]:
 
 
 def raw(server: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
 
 
 def head(length: int | str | None, path: str = "/loss/sparse", more: str = "") -> bytes:
@@ -130,18 +130,17 @@ def test_408_a_body_that_does_not_come(start: Start) -> None:
             assert (status, problem["type"]) == (408, "/problems/body-timeout")
             assert connection.recv(1) == b""
     with closing(raw(server)) as connection:  # trickling gains nothing
-        connection.sendall(head(len(BODY)))
-        begun = time.monotonic()
+        connection.sendall(head(100_000))
         connection.settimeout(0.02)
-        received = b""
-        while not received and time.monotonic() - begun < 5:
+
+        def trickle() -> bytes:
             connection.sendall(b" ")
-            try:
-                received = connection.recv(20)
-            except TimeoutError:
-                continue
-        assert received.startswith(b"HTTP/1.1 408")
-    assert server.alive()
+            with suppress(TimeoutError):
+                return connection.recv(20)
+            return b""
+
+        assert next(filter(None, iter(trickle, None))).startswith(b"HTTP/1.1 408")
+    until(server.alive)
 
 
 def test_a_connection_that_sends_no_request_is_closed(start: Start) -> None:
@@ -150,7 +149,7 @@ def test_a_connection_that_sends_no_request_is_closed(start: Start) -> None:
         with closing(raw(server)) as connection:
             connection.sendall(sent)
             assert connection.recv(1) == b""
-    assert server.alive()
+    until(server.alive)
 
 
 def test_413_by_the_declared_length(shared: Running) -> None:
@@ -164,8 +163,9 @@ def test_413_while_streaming(shared: Running) -> None:
     with closing(raw(shared)) as connection:
         connection.sendall(head(None))
         chunk = b"%x\r\n" % 100_000 + b" " * 100_000 + b"\r\n"
-        for _ in range(41):
-            connection.sendall(chunk)
+        with suppress(ConnectionError):  # it may be closed before the last is sent
+            for _ in range(41):
+                connection.sendall(chunk)
         status, problem = answer(connection)
         assert (status, problem["type"]) == (413, "/problems/too-large")
 
@@ -260,9 +260,15 @@ def test_429_when_every_place_is_taken(start: Start) -> None:
 def test_503_when_the_evaluation_takes_too_long(start: Start) -> None:
     server = start(evaluation_deadline_s=1e-4)
     long = {"logits": [[0.0] * 100] * 3000, "labels": [0] * 3000}  # many times the deadline
-    response = server.client.post("/loss/sparse", json=long)
-    check(response, 503, "unavailable")
-    assert response.headers["retry-after"] == "1"
+    answers: list[httpx2.Response] = []
+
+    def too_late() -> bool:  # or in time after all, where the loop itself had to wait
+        answers.append(server.client.post("/loss/sparse", json=long))
+        return answers[-1].status_code != 200
+
+    until(too_late)
+    check(answers[-1], 503, "unavailable")
+    assert answers[-1].headers["retry-after"] == "1"
     until(lambda: server.server.engine.admitted == 0)
     assert server.client.get("/health/ready").status_code == 200
 
@@ -275,9 +281,9 @@ def test_503_when_a_worker_does_not_come_back(start: Start) -> None:
 
     async def hang() -> None:
         engine.admit()
-        engine.submit(lambda _: release.wait(10), engine.release)
+        engine.submit(lambda _: release.wait(PATIENCE_S), engine.release)
 
-    asyncio.run_coroutine_threadsafe(hang(), loop).result(5)
+    asyncio.run_coroutine_threadsafe(hang(), loop).result(PATIENCE_S)
     until(lambda: server.client.get("/health/ready").status_code == 503)
     assert 'xent_workers{state="dead"} 1.0' in server.client.get("/metrics").text
     release.set()
@@ -292,17 +298,22 @@ def test_a_client_that_leaves_midway_gives_its_place_back(start: Start) -> None:
             until(lambda: server.server.engine.admitted == 1)
         until(lambda: server.server.engine.admitted == 0)
     assert server.alive()
-    assert 'status="499"' in server.client.get("/metrics").text
+    until(lambda: 'status="499"' in server.client.get("/metrics").text)
 
 
 def test_a_hundred_thousand_chunks_of_one_byte(shared: Running) -> None:
-    body = BODY + b" " * (100_000 - len(BODY))
-    with closing(raw(shared)) as connection:
-        connection.sendall(head(None))
-        begun = time.monotonic()
-        connection.sendall(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
-        assert answer(connection)[0] == 200
-        assert time.monotonic() - begun < 4
+    def work_s(size: int) -> float:
+        """Return what this process, the server's too, works for a body in chunks of one byte."""
+        body = BODY + b" " * (size - len(BODY))
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+        with closing(raw(shared)) as connection:
+            begun = time.process_time()
+            connection.sendall(head(None) + chunks)
+            assert answer(connection)[0] == 200
+            return time.process_time() - begun
+
+    few = min(work_s(10_000) for _ in range(3))
+    assert work_s(100_000) < 40 * few  # the square of ten times as many would be a hundred times
 
 
 def test_every_dtype_of_labels_is_read(client: httpx2.Client) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.service.harness import PATIENCE_S
+
 HANG_UP = b""
 """Closes the connection instead of answering."""
 
@@ -35,7 +37,7 @@ class Answering:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=PATIENCE_S)
         self._server.close()
 
     def _run(self) -> None:

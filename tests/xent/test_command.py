@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from pyarrow import parquet
 from safetensors.torch import save_file
 
 from service.history.database import Database, sqlite_url
-from tests.service.harness import Running, until
+from tests.service.harness import PATIENCE_S, Running, until
 from tests.service.history.histories import START, history, insert_batches
 from tests.xent.answering import Answering, response
 from tests.xent.rows import LABELS, LOGITS
@@ -327,7 +326,7 @@ def test_a_long_batch_is_followed_by_a_bar(tmp_path: Path, url: str) -> None:
 def in_a_terminal(arguments: list[str], url: str) -> str:
     """Return what the command shows until it ends."""
     with terminal(arguments, url) as (process, shown):
-        assert process.wait(20) == 0, shown.decode()
+        assert process.wait(PATIENCE_S) == 0, shown.decode()
     return shown.decode()
 
 
@@ -356,7 +355,7 @@ def terminal(
     finally:
         process.kill()
         process.wait()
-        reader.join(10)
+        reader.join(PATIENCE_S)
         os.close(parent)
 
 
@@ -372,6 +371,21 @@ def test_a_project_is_watched(remembering: Running, run: Run) -> None:
     assert run("watch", "nothing", "--once", "--url", url)[0] == 4
 
 
+def asked_again(running: Running) -> None:
+    """Wait until time series were asked for twice more: once at least from beginning to end."""
+
+    def asked() -> float:
+        counted = [line.split() for line in running.client.get("/metrics").text.splitlines()]
+        return sum(
+            float(value)
+            for name, value, *_ in filter(None, counted)
+            if name.startswith("xent_requests_total{") and "/timeseries" in name
+        )
+
+    before = asked()
+    until(lambda: asked() >= before + 2)
+
+
 def test_watching_goes_on_and_tells_changes_only(remembering: Running) -> None:
     url = f"http://127.0.0.1:{remembering.port}"
     command = [sys.executable, "-m", "xent", "watch", "p", "--json", "--every", "0.1"]
@@ -380,11 +394,12 @@ def test_watching_goes_on_and_tells_changes_only(remembering: Running) -> None:
     try:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["project"] == "p"
-        time.sleep(0.5)
+        asked_again(remembering)
         remembering.client.post("/projects/p/annotations", json={})  # whatever it says: nothing new
+        asked_again(remembering)
     finally:
         watching.terminate()
-        rest, _ = watching.communicate(timeout=10)
+        rest, _ = watching.communicate(timeout=PATIENCE_S)
     assert rest == ""
     until(lambda: watching.poll() is not None)
 
@@ -401,10 +416,10 @@ def test_watching_outlives_its_service(tmp_path: Path) -> None:
     ):
         until(lambda: b"loss.mean" in shown)
         server.stop()
-        until(lambda: b"nobody answers" in shown, timeout_s=30)
+        until(lambda: b"nobody answers" in shown)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(PATIENCE_S) == 130
     assert b"Traceback" not in shown
 
 

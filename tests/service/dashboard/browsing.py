@@ -39,7 +39,7 @@ class Visit:
 
     def settled(self) -> "Visit":
         """Wait until nothing is on its way."""
-        expect(self.page.locator("[aria-busy=true], .loading")).to_have_count(0, timeout=10_000)
+        expect(self.page.locator("[aria-busy=true], .loading")).to_have_count(0, timeout=60_000)
         return self
 
     def follow(self, link: Locator) -> "Visit":

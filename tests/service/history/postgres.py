@@ -22,7 +22,7 @@ OPTIONS = {
     "shared_buffers": "16MB",
 }
 
-START_S = 30
+START_S = 60
 PRCTL = ctypes.CDLL(None).prctl
 PR_SET_PDEATHSIG = 1
 
@@ -103,7 +103,7 @@ class Postgres:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop: by default as ``pg_ctl stop -m fast`` does, with SIGQUIT as after a crash."""
         self._server.send_signal(how)
-        self._server.wait(timeout=30)
+        self._server.wait(timeout=START_S)
 
     def remove(self) -> None:
         self.stop(signal.SIGQUIT)

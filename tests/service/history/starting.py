@@ -14,6 +14,7 @@ from service.history.entries import Entry, Outcome
 from service.history.recorder import Recorder, RecorderLimits
 from service.history.times import HOUR
 from service.history.writer import Logger
+from tests.service.harness import PATIENCE_S
 from tests.service.history.samples import NOON
 
 Lines = list[MutableMapping[str, Any]]
@@ -63,12 +64,12 @@ def blocked(recorder: Recorder) -> Iterator[None]:
 
     def wait(_: Changes) -> None:
         begun.set()
-        end.wait(timeout=30)
+        end.wait(timeout=PATIENCE_S)
 
     done = recorder._writer.submit(wait)
-    begun.wait(timeout=30)
+    begun.wait(timeout=PATIENCE_S)
     try:
         yield
     finally:
         end.set()
-        done.result(timeout=30)
+        done.result(timeout=PATIENCE_S)

@@ -6,18 +6,25 @@ import random
 import signal
 import time
 from collections import Counter
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Callable
+from multiprocessing.connection import wait
 
+import pytest
 from sqlalchemy import select
 
 from service.history.database import Database
 from service.history.sums import from_columns
 from service.history.tables import dirty, project
 from service.history.times import MINUTE, floor
+from tests.service.harness import PATIENCE_S
 from tests.service.history.conftest import created
 from tests.service.history.postgres import Postgres
-from tests.service.history.recording_child import CORRECTED, gets_labels, record_until_killed
+from tests.service.history.recording_child import (
+    CORRECTED,
+    THREADS,
+    gets_labels,
+    record_until_killed,
+)
 from tests.service.history.samples import batches, entry, sums
 
 NUMBERS = 4000
@@ -26,36 +33,55 @@ KILLS = 20
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([record_until_killed.__module__])
 
-
-def started(url: str, seed: int) -> tuple[ForkServerProcess, Connection]:
-    """Return a process that records, and what it tells."""
-    telling, told = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(
-        target=record_until_killed, args=(url, seed, NUMBERS, told), daemon=True
-    )
-    child.start()
-    told.close()
-    assert os.read(telling.fileno(), 10) == b"0 started\n"
-    return child, telling
+pytestmark = pytest.mark.timeout(600)
 
 
-def answered(telling: Connection) -> set[tuple[int, str]]:
-    """Return all that a process told before its end."""
-    parts = []
-    while part := os.read(telling.fileno(), 1 << 16):
-        parts.append(part)
-    telling.close()
-    lines = b"".join(parts).decode().splitlines()
-    return {(int(number), what) for number, what in map(str.split, lines)}
+class Child:
+    """A process that records, and what it has told so far."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.telling, told = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(
+            target=record_until_killed, args=(url, seed, NUMBERS, told), daemon=True
+        )
+        self._process.start()
+        told.close()
+        self._heard = b""
+        listen([self], lambda: self._heard.startswith(b"0 started\n"))
+
+    @property
+    def told(self) -> list[tuple[int, str]]:
+        """What it was answered, in that order."""
+        whole = self._heard[: self._heard.rfind(b"\n") + 1].decode().splitlines()
+        return [(int(number), what) for number, what in map(str.split, whole[1:])]
+
+    def hear(self) -> bool:
+        """Wait for more of what it tells; return whether there was more."""
+        part = os.read(self.telling.fileno(), 1 << 16)
+        self._heard += part
+        return bool(part)
+
+    def killed(self) -> set[tuple[int, str]]:
+        """Kill it; return all that it had been answered."""
+        self._process.kill()
+        self._process.join()
+        assert self._process.exitcode == -signal.SIGKILL
+        while self.hear():
+            pass
+        self.telling.close()
+        return set(self.told)
 
 
-def killed(child: ForkServerProcess, telling: Connection, after_s: float) -> set[tuple[int, str]]:
-    """Kill a process; return what it had been answered."""
-    time.sleep(after_s)
-    child.kill()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    return answered(telling)
+def listen(children: list[Child], enough: Callable[[], bool]) -> None:
+    """Wait for what children tell until it is enough."""
+    last = time.monotonic() + PATIENCE_S
+    by_pipe: dict[object, Child] = {child.telling: child for child in children}
+    while not enough():
+        ready = wait([child.telling for child in children], timeout=max(0, last - time.monotonic()))
+        told = [len(child.told) for child in children]
+        assert ready, f"within {PATIENCE_S:.0f} s the processes were answered {told} times"
+        for pipe in ready:
+            assert by_pipe[pipe].hear(), f"a process ended by itself, after {told} answers"
 
 
 def check(database: Database, told: set[tuple[int, str]]) -> None:
@@ -84,8 +110,11 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_twice(database_url: st
     draw = random.Random(11)  # noqa: S311
     told: set[tuple[int, str]] = set()
     for seed in range(KILLS):
-        child, telling = started(database_url, 100 * seed)
-        told |= killed(child, telling, draw.uniform(0, 0.25))
+        child = Child(database_url, 100 * seed)
+        answers = draw.randrange(20)
+        listen([child], lambda: len(child.told) >= answers)  # noqa: B023
+        time.sleep(draw.uniform(0, 0.05))  # so that not every kill comes just after an answer
+        told |= child.killed()
     database = Database(database_url)
     check(database, told)
     if database.is_sqlite:
@@ -97,9 +126,9 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_twice(database_url: st
 
 
 def test_processes_that_record_the_same_store_it_once(database_url: str) -> None:
-    children = [started(database_url, 7) for _ in range(2)]  # one seed: the same batches
-    time.sleep(0.6)
-    told = [killed(child, telling, 0) for child, telling in children]
+    one, other = (Child(database_url, 7) for _ in range(2))  # one seed: the same batches
+    listen([one, other], lambda: len(set(one.told) & set(other.told)) > 10)
+    told = [one.killed(), other.killed()]
     assert len(told[0] & told[1]) > 10
     database = Database(database_url)
     check(database, told[0] | told[1])
@@ -108,12 +137,16 @@ def test_processes_that_record_the_same_store_it_once(database_url: str) -> None
 
 def test_a_server_that_crashes_keeps_what_was_answered(postgres: Postgres) -> None:
     with created(postgres) as url:
-        child, telling = started(url, 5)
-        time.sleep(0.3)
+        child = Child(url, 5)
+        listen([child], lambda: len(child.told) > 10)
         postgres.stop(signal.SIGQUIT)  # at once, without a checkpoint
+        while wait([child.telling], timeout=0):
+            assert child.hear()
+        before = len(child.told)
         postgres.start()
-        time.sleep(0.3)
-        told = killed(child, telling, 0)  # it has gone on by itself meanwhile
+        # It goes on by itself. Every thread may yet tell of one answer from before.
+        listen([child], lambda: len(child.told) > before + THREADS + 10)
+        told = child.killed()
         database = Database(url)
         check(database, told)
         database.close()

@@ -2,7 +2,6 @@
 
 import signal
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from service.errors import HistoryUnavailable, LabelsTooLate
 from service.history import database as database_module
 from service.history.database import Database, sqlite_url
 from service.history.recorder import RecorderLimits
+from tests.service.harness import until
 from tests.service.history.conftest import created
 from tests.service.history.postgres import Postgres
 from tests.service.history.samples import KEY, batches, entry, waiting
@@ -81,11 +81,7 @@ async def test_tables_are_made_when_the_server_is_there_and_nobody_records(
         server.stop()
         async with recording(database, lines=lines):
             server.start()
-            waited = threading.Event()
-            for _ in range(400):
-                if "history available" in events(lines):
-                    break
-                waited.wait(0.02)
+            until(lambda: "history available" in events(lines))
         assert batches(database) == []
         database.close()
 

@@ -29,6 +29,7 @@ from service.history.sums import CLASS, from_columns
 from service.history.tables import dirty, label_schema, project
 from service.history.times import DAY, MINUTE, floor
 from service.history.track import SchemaRef
+from tests.service.harness import PATIENCE_S
 from tests.service.history.conftest import MakeDatabase
 from tests.service.history.samples import (
     CLASSES,
@@ -51,7 +52,9 @@ async def recorder(database: Database) -> AsyncIterator[Recorder]:
 
 
 def answers(futures: list["Future[list[Outcome]]"]) -> list[str]:
-    return sorted(outcome.status for future in futures for outcome in future.result(timeout=30))
+    return sorted(
+        outcome.status for future in futures for outcome in future.result(timeout=PATIENCE_S)
+    )
 
 
 async def test_a_batch_is_stored_as_it_is(recorder: Recorder, database: Database) -> None:
@@ -150,7 +153,7 @@ async def test_a_conflict_does_not_undo_what_shares_its_transaction(
         conflict = submit(recorder, [entry(3), entry(0, body=b"other")])
         futures.append(submit(recorder, [entry(4)]))
     assert answers(futures) == ["created"] * 3
-    assert isinstance(conflict.exception(timeout=30), BatchConflict)
+    assert isinstance(conflict.exception(timeout=PATIENCE_S), BatchConflict)
     assert [row["batch_id"] for row in batches(database)] == [f"batch-{n}" for n in (0, 1, 2, 4)]
     with database.reading() as connection:
         # One for the first, one for the block, one for all that waited.
@@ -168,7 +171,7 @@ async def test_a_database_error_does_not_undo_what_shares_its_transaction(
         failed = recorder._writer.submit(fail)
         after = submit(recorder, [entry(2)])
     assert answers([before, after]) == ["created"] * 2
-    assert "nowhere" in str(failed.exception(timeout=30))
+    assert "nowhere" in str(failed.exception(timeout=PATIENCE_S))
     assert len(batches(database)) == 2
 
 
@@ -343,5 +346,5 @@ async def test_an_answer_that_takes_too_long_is_not_waited_for(database: Databas
     async with recording(database, RecorderLimits(deadline_s=0.05)) as recorder:
         with blocked(recorder), pytest.raises(HistoryUnavailable, match=r"within 0\.05 s"):
             await recorder.record([entry(1)])
-        assert submit(recorder, [entry(2)]).result(timeout=30)
+        assert submit(recorder, [entry(2)]).result(timeout=PATIENCE_S)
     assert [row["batch_id"] for row in batches(database)] == ["batch-2"]  # the first was given up

@@ -14,6 +14,7 @@ from service.history.sweeper import Sweeper
 from service.history.tables import annotation, batch, dirty, project, rollup
 from service.history.tables import pending as pending_table
 from service.history.times import DAY, HOUR, LEVELS, MINUTE, floor
+from tests.service.harness import until
 from tests.service.history.samples import NOON, contents, entry, sums, waiting
 from tests.service.history.starting import Lines, logger, recording
 
@@ -131,10 +132,7 @@ async def test_it_happens_in_the_background_and_goes_on_after_an_error(
         database, recorder, days=DAYS, log=logger(lines), interval_s=0.01, clock=clock
     )
     sweeper.start()
-    for _ in range(1000):
-        if min(times_left(database)["batch"]) >= OLDEST:
-            break
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: min(times_left(database)["batch"]) >= OLDEST)
     await sweeper.stop()
     assert min(times_left(database)["batch"]) >= OLDEST
     assert [line["event"] for line in lines] == ["sweep failed"]

@@ -1,7 +1,6 @@
 """Rollups: the same history, the same bytes, in whatever order it came."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -251,16 +250,27 @@ def test_the_background_rebuilds_and_outlives_what_the_database_refuses(
     assert stored(database)
 
 
-def test_the_background_leaves_the_minute_that_runs(database: Database) -> None:
+def test_the_background_leaves_the_minute_that_runs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = times.now()
+    turns: list[None] = []
+
+    def clock() -> int:  # stands still: no minute ends here; every turn looks at it
+        turns.append(None)
+        return now
+
+    monkeypatch.setattr(times, "now", clock)
     insert_batches(database, history(minutes=3, rows=5))
     (series_id,) = {row[0] for row in stored(database)} or {1}
-    running = {"series_id": series_id, "start": times.floor(times.now(), times.MINUTE)}
+    running = {"series_id": series_id, "start": times.floor(now, times.MINUTE)}
     with database.writing() as connection:
         connection.execute(insert(tables.dirty), running)
     refresher = Refresher(database, interval_s=0.01, report=lambda _: None)
     refresher.start()
     until(lambda: dirty(database) == 1)
-    time.sleep(0.1)
+    seen = len(turns)
+    until(lambda: len(turns) > seen + 3)
     refresher.stop()
     assert dirty(database) == 1
     refresh_all(database)

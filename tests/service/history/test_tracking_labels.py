@@ -3,7 +3,6 @@
 import gzip
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +15,7 @@ from service.history import times
 from service.history.sums import from_columns
 from tests.service.batches import ARROW, arrow, batch_of, cut, safetensors
 from tests.service.conftest import Start
-from tests.service.harness import SAFETENSORS
+from tests.service.harness import PATIENCE_S, SAFETENSORS, until
 from tests.service.history.tracked import (
     CLASSES,
     IDS,
@@ -274,7 +273,7 @@ def test_labels_that_come_at_the_same_time_are_all_there(history: History, whole
         def send(first: int, name: str = name, ready: threading.Barrier = ready) -> int:
             rows = slice(first, ROWS, 4)
             request = labels_of(name, LABELS[rows], sample_ids=IDS[rows])
-            ready.wait(10)
+            ready.wait(PATIENCE_S)
             return history.client.post("/labels", json=request).status_code
 
         with ThreadPoolExecutor(4) as pool:
@@ -339,10 +338,13 @@ def test_404_410_labels_of_nothing_that_waits(history: History) -> None:
         problem = history.post("/labels", labels_of(name, LABELS, **changes), status)
         assert problem["type"] == f"/problems/{slug}"
 
-    soon = times.now() + times.SECOND
-    tracked = track("expired", pending=True, expires_at=times.text(soon))
-    history.post("/loss/sparse", {"logits": LOGITS.tolist(), "track": tracked})
-    time.sleep(max(0.0, (soon - times.now()) / times.SECOND) + 0.01)
+    for wait_s in (1, 5, 30):  # longer where that is over before the batch is recorded
+        soon = times.now() + wait_s * times.SECOND
+        tracked = track("expired", pending=True, expires_at=times.text(soon))
+        request = {"logits": LOGITS.tolist(), "track": tracked}
+        if history.client.post("/loss/sparse", json=request).status_code == 200:
+            break
+    until(lambda: times.now() > soon)
     problem = history.post("/labels", labels_of("expired", LABELS), 410)
     assert problem["type"] == "/problems/labels-late"
 

@@ -2,11 +2,11 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from service.history.database import Database, sqlite_url
 from tests.service.batches import safetensors
 from tests.service.conftest import Start
-from tests.service.harness import BATCH, SAFETENSORS, until
+from tests.service.harness import BATCH, PATIENCE_S, SAFETENSORS, until
 from tests.service.history.tracked import (
     CLASSES,
     IDS,
@@ -41,7 +41,7 @@ def test_of_eight_clients_that_send_the_same_one_adds_it(history: History) -> No
     ready = threading.Barrier(CLIENTS)
 
     def send(_: int) -> tuple[str, int]:
-        ready.wait(10)
+        ready.wait(PATIENCE_S)
         mark = history.send("/loss/sparse", body, SAFETENSORS)["track"]
         return mark["status"], mark["series"]
 
@@ -57,7 +57,7 @@ def test_of_eight_clients_that_say_different_things_one_is_heard(history: Histor
 
     def send(number: int) -> int:
         request = {**document("contested", sample_ids=IDS), "k": number + 1}
-        ready.wait(10)
+        ready.wait(PATIENCE_S)
         return history.client.post("/loss/sparse", json=request).status_code
 
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -106,16 +106,12 @@ def test_a_client_that_leaves_finds_its_batch_stored_once_or_not_at_all(history:
 def test_clients_that_leave_while_their_batches_are_stored(start: Start, tmp_path: Path) -> None:
     history = History(start(workers=2), sqlite_url(tmp_path))
     bodies = {name: body_of(SAFETENSORS, name) for name in ("first", "second", "third")}
-
-    def being_stored() -> bool:
-        idle = 'xent_workers{state="busy"} 0.0' in history.client.get("/metrics").text
-        return idle and history.running.server.engine.admitted == len(bodies)
-
+    writer = history.running.tracking._recorder._writer
     other = Database(sqlite_url(tmp_path))
-    with other.writing():  # whoever else writes waits
+    with other.writing(), mock.patch.object(writer, "submit", wraps=writer.submit) as submit:
+        # Whoever else writes waits.
         connections = [sending(history, body) for body in bodies.values()]
-        until(being_stored)
-        time.sleep(0.3)  # a body may have been admitted a moment ago
+        until(lambda: submit.call_count == len(bodies) and writer.waiting < len(bodies))
         for connection in connections:
             connection.close()
     other.close()

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 from service.history import tables, webhooks
 from service.history.database import Database
 from service.history.webhooks import Outcome, Webhooks, backoff_s, refusal
-from tests.service.harness import until
+from tests.service.harness import PATIENCE_S, until
 from tests.service.history.histories import START, history, insert_batches
 
 
@@ -25,6 +25,7 @@ class Receiver:
     statuses: list[int] = field(default_factory=list)
     delay_s: float = 0.0
     requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         receiver = self
@@ -34,7 +35,7 @@ class Receiver:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.requests.append((self.path, headers, body))
-                time.sleep(receiver.delay_s)
+                receiver.stopping.wait(receiver.delay_s)
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
                 self.send_header("location", "/elsewhere")
                 self.send_header("content-length", "0")
@@ -52,6 +53,7 @@ class Receiver:
         return f"127.0.0.1:{self.server.server_port}"
 
     def stop(self) -> None:
+        self.stopping.set()
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
@@ -67,7 +69,7 @@ def receiver() -> Iterator[Receiver]:
 class Sender:
     """Webhooks that write down what became of every attempt."""
 
-    def __init__(self, database: Database, *hosts: str, deadline_s: float = 5.0) -> None:
+    def __init__(self, database: Database, *hosts: str, deadline_s: float = PATIENCE_S) -> None:
         self.outcomes: list[Outcome] = []
         self.errors: list[Exception] = []
         self.webhooks = Webhooks(
@@ -135,7 +137,7 @@ def test_a_message_is_sent_until_it_is_taken(database: Database, receiver: Recei
 
 
 def test_what_was_not_delivered_survives_a_restart(database: Database, receiver: Receiver) -> None:
-    receiver.statuses = [503] * 3
+    receiver.statuses = [503] * 1000
     key = alert(database, f"http://{receiver.host}/")
     leave(database, key)
     first = Sender(database, receiver.host)
@@ -143,6 +145,7 @@ def test_what_was_not_delivered_survives_a_restart(database: Database, receiver:
     first.stop()
     assert left(database) == 1
     assert set(first.outcomes) == {"failed"}
+    receiver.statuses.clear()
     second = Sender(database, receiver.host)
     until(lambda: left(database) == 0)
     second.stop()
@@ -154,7 +157,9 @@ def test_what_was_being_sent_when_the_process_died_is_sent_again(
     database: Database, receiver: Receiver
 ) -> None:
     leave(database, alert(database, f"http://{receiver.host}/"))
-    one, other = (Webhooks(database, (), deadline_s=1, count=print, report=print) for _ in range(2))
+    one, other = (
+        Webhooks(database, (), deadline_s=PATIENCE_S, count=print, report=print) for _ in range(2)
+    )
     assert [message.attempts for message in one._take()] == [1]  # and it dies
     assert other._take() == []  # not yet
     with database.writing() as connection:
@@ -193,7 +198,7 @@ def test_in_the_end_it_is_given_up(
 def test_a_host_that_is_slow_or_not_there_has_failed(
     database: Database, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 0.5
+    receiver.delay_s = PATIENCE_S
     slow = Sender(database, receiver.host, deadline_s=0.1)
     leave(database, alert(database, f"http://{receiver.host}/"))
     slow.webhooks.wake()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.harness import Running
+from tests.service.harness import PATIENCE_S, Running
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def serving(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         model_bytes=1_000_000,
         model_rows=8,
         model_memory_bytes=1 << 28,
-        model_trial_s=10,
+        model_trial_s=PATIENCE_S,
         model_sessions=4,
         classes=2_000,
         elements=400_000,
