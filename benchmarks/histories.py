@@ -41,6 +41,7 @@ def write(folder: Path, batches: int) -> int:
             connection.execute(
                 insert(tables.series).values(
                     id=version + 1,
+                    name=f"v{version}",
                     project_id=1,
                     model="model",
                     model_version=f"v{version}",
