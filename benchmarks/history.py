@@ -22,8 +22,18 @@ PLAN: Final = (
 
 
 def run(*, quick: bool) -> Table:
+    """Measure with so many batches of all versions together."""
+    return _measured(BATCHES, quick=quick)
+
+
+def long(*, quick: bool) -> Table:
+    """Measure with so many of each version."""
+    return _measured(BATCHES * histories.VERSIONS, quick=quick)
+
+
+def _measured(batches: int, *, quick: bool) -> Table:
     """Measure timeseries queries, each computed anew: no caller sends what it has."""
-    batches = BATCHES // 50 if quick else BATCHES
+    batches = batches // 50 if quick else batches
     with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
         started_s = time.monotonic()
         last_ms = histories.write(Path(folder), batches)
