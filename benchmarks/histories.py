@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import insert
 
 from benchmarks.connection import Connection
-from service.history import tables, times
+from service.history import rollups, tables, times
 from service.history.database import Database, sqlite_url
 from service.history.sums import BIN, BINS, BUCKET, CLASS, HARDEST, Sums
 
@@ -41,6 +41,7 @@ def write(folder: Path, batches: int) -> int:
             connection.execute(
                 insert(tables.series).values(
                     id=version + 1,
+                    name=f"v{version}",
                     project_id=1,
                     model="model",
                     model_version=f"v{version}",
@@ -70,6 +71,13 @@ def write(folder: Path, batches: int) -> int:
             )
     database.close()
     return (START + each * EVERY) // 1000
+
+
+def roll_up(folder: Path) -> None:
+    """Make the rollups, as the service does before its first answer: that may take minutes."""
+    database = Database(sqlite_url(folder))
+    rollups.refresh_all(database)
+    database.close()
 
 
 def _rows(each: int) -> Iterator[dict[str, Any]]:

@@ -80,13 +80,13 @@ class Tracked:
 
     Attributes:
         status: created, or replayed where the same batch was there.
-        series: the number of the series it belongs to.
+        series: the name of the series it belongs to.
         revision: how often the batch was written.
         pending: whether labels are awaited.
     """
 
     status: str
-    series: int
+    series: str
     revision: int
     pending: bool
 

@@ -333,7 +333,7 @@ class Queries(Alerts):
 
     @operation
     def note(
-        self, text: str, *, time: Moment | None = None, series: int | None = None
+        self, text: str, *, time: Moment | None = None, series: str | None = None
     ) -> Call[dict[str, Any]]:
         """Write a note down; ``time`` ``None`` is now. Returns it with its ``id``."""
         said: dict[str, object] = {"text": text, "time": _moment(time or datetime.now(UTC))}

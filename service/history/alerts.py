@@ -18,7 +18,7 @@ from service.history.database import Database
 from service.history.rollups import project_of, view
 from service.history.rules import Rule
 from service.history.standing import Standing, State, standing
-from service.history.watchable import WATCHABLE
+from service.history.watchable import QUANTILES, WATCHABLE, refusal
 
 KIND: Final = "alert"  # of annotations
 MOST_ALERTS: Final = 200  # of a project
@@ -58,12 +58,19 @@ def check(rule: Rule, hosts: Collection[str], *, now_us: int) -> None:
         InvalidDocument: naming every offending part.
     """
     faults = []
-    watchable = WATCHABLE.get(rule.metric)
-    if watchable is None:
-        faults.append(Fault("/metric", f"cannot be watched; what can: {', '.join(WATCHABLE)}"))
-    elif rule.selection.class_ is not None and watchable.of_classes is None:
-        names = (name for name, each in WATCHABLE.items() if each.of_classes is not None)
-        faults.append(Fault("/metric", f"is none of a class; those that are: {', '.join(names)}"))
+    unwatchable = refusal(rule.metric)
+    of_classes = [name for name, each in WATCHABLE.items() if each.of_classes is not None]
+    if unwatchable is not None:
+        faults.append(Fault("/metric", unwatchable))
+    elif rule.selection.class_ is not None and rule.metric not in of_classes:
+        listed = ", ".join(of_classes)
+        faults.append(Fault("/metric", f"is none of a class; those that are: {listed}"))
+    if rule.metric in QUANTILES and rule.kind == "cusum":
+        message = (
+            "cusum looks for the shift of a mean, and a quantile is watched by the share of rows "
+            "beyond it: ask for kind threshold or reference"
+        )
+        faults.append(Fault("/kind", message))
     start = now_us if rule.from_ is None else rule.from_
     reference = rule.reference
     if reference is not None and reference.to is not None and reference.to > start:

@@ -1,10 +1,10 @@
 """What happened when: from what was recorded, and from what people and rules wrote down."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from service.errors import UnknownAnnotation, invalid
 from service.history import tables, times
@@ -26,7 +26,7 @@ class Note(BaseModel):
 
     time: AwareDatetime = Field(description="RFC 3339 with an offset.")
     text: str = Field(min_length=1, max_length=2000)
-    series: int | None = Field(None, description="The series that it is about.")
+    series: str | None = Field(None, max_length=64, description="The series that it is about.")
 
 
 def answer(view: View, selection: Selection) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def answer(view: View, selection: Selection) -> dict[str, Any]:
     found = [
         *_begun(series),
         *_corrected(view, series),
-        *_written(view, {each.id for each in series}),
+        *_written(view, {each.id: each.name for each in series}),
     ]
     start, end = selection.from_, selection.to
     within = [
@@ -63,18 +63,14 @@ def write(database: Database, project: str, note: Note) -> dict[str, Any]:
         InvalidDocument: the project has no such series.
     """
     time = times.to_us(note.time)
-    values = {"time": time, "kind": NOTE, "text": note.text, "series_id": note.series}
     with database.writing() as connection:
         project_id = project_of(connection, project).id
-        if note.series is not None:
-            of = select(tables.series.c.project_id).where(tables.series.c.id == note.series)
-            if connection.execute(of).scalar_one_or_none() != project_id:
-                raise invalid(
-                    "/series", "the project has no such series; GET .../series lists them"
-                )
+        series_id = None if note.series is None else _series(connection, project_id, note.series)
         key = connection.execute(
             insert(tables.annotation)
-            .values(project_id=project_id, **values)
+            .values(
+                project_id=project_id, time=time, kind=NOTE, text=note.text, series_id=series_id
+            )
             .returning(tables.annotation.c.id)
         ).scalar_one()
         revise(connection, [project_id])
@@ -108,6 +104,16 @@ def remove(database: Database, project: str, key: str) -> None:
         revise(connection, [project_id])
 
 
+def _series(connection: Connection, project_id: int, name: str) -> int:
+    series = tables.series.c
+    found: int | None = connection.execute(
+        select(series.id).where(series.name == name, series.project_id == project_id)
+    ).scalar_one_or_none()
+    if found is None:
+        raise invalid("/series", "the project has no such series; GET .../series lists them")
+    return found
+
+
 def _begun(series: list[Series]) -> Iterator[dict[str, Any]]:
     """Yield the first data of each version of a model, and of each label schema after its first."""
     versions: dict[tuple[str, str], int] = {}
@@ -131,24 +137,27 @@ def _corrected(view: View, series: list[Series]) -> Iterator[dict[str, Any]]:
     query = select(rollup.series_id, rollup.start, rollup.revision - rollup.batches).where(
         rollup.length == times.HOUR, rollup.revision > rollup.batches
     )
-    names = {each.id: f"{each.model} {each.model_version}, {each.variant}" for each in series}
+    known = {each.id: each for each in series}
     for key, start, count in view.connection.execute(query):
-        if key in names:
-            text = f"labels of {names[key]} came late or were corrected, {count} times in the hour"
-            yield _annotation(start, "correction", text, series=key)
+        if key in known:
+            each = known[key]
+            of = f"{each.model} {each.model_version}, {each.variant}"
+            text = f"labels of {of} came late or were corrected, {count} times in the hour"
+            yield _annotation(start, "correction", text, series=each.name)
 
 
-def _written(view: View, series: set[int]) -> Iterator[dict[str, Any]]:
+def _written(view: View, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
     annotation = tables.annotation.c
     query = select(
         annotation.id, annotation.time, annotation.kind, annotation.text, annotation.series_id
     ).where(annotation.project_id == view.project_id)
     for key, time, kind, text, of in view.connection.execute(query):
-        if of is None or of in series:
-            yield _annotation(time, kind, text, series=of, key=key if kind == NOTE else None)
+        if of is None or of in names:
+            series = None if of is None else names[of]
+            yield _annotation(time, kind, text, series=series, key=key if kind == NOTE else None)
 
 
 def _annotation(
-    time: int, kind: str, text: str, *, series: int | None = None, key: int | None = None
+    time: int, kind: str, text: str, *, series: str | None = None, key: int | None = None
 ) -> dict[str, Any]:
     return {"id": key, "time": time, "kind": kind, "text": text, "series": series}

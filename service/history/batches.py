@@ -16,12 +16,12 @@ from service.history.track import classes_digest, identity
 
 STORED: Final = (
     select(
-        batch.c.series_id,
+        series.c.name.label("series"),
         batch.c.digest,
         batch.c.revision,
         batch.c.pending,
         series.c.tags,
-        label_schema.c.name,
+        label_schema.c.name.label("schema_name"),
         label_schema.c.digest.label("schema_digest"),
     )
     .select_from(batch.join(series).join(label_schema))
@@ -61,7 +61,7 @@ def record(
     _check_classes(entry, place)
     _store(changes, entry, place.series_id, {"identity": name, "received": now})
     changes.mark_batch(place.project_id, place.series_id, entry.event_time)
-    return Outcome("created", place.series_id, 1, entry.kept is not None)
+    return Outcome("created", place.series, 1, entry.kept is not None)
 
 
 def check_finite(sums: Sums) -> None:
@@ -84,9 +84,9 @@ def _found(connection: Connection, entry: Entry, name: bytes) -> Outcome | None:
         raise _conflict("with another body")
     if row.tags != entry.key.tags_json:
         raise _conflict("with other tags")
-    if row.name != schema.name or not same_classes:
+    if row.schema_name != schema.name or not same_classes:
         raise _conflict("with another label schema")
-    return Outcome("replayed", row.series_id, row.revision, row.pending)
+    return Outcome("replayed", row.series, row.revision, row.pending)
 
 
 def _store(changes: Changes, entry: Entry, series_id: int, more: dict[str, object]) -> None:

@@ -175,7 +175,7 @@ def _row(row: dict[str, Any], series: Series, names: Sequence[str]) -> dict[str,
         "time": times.text(row["time"]),
         "label_name": name(row["label"] if row["class_index"] is None else row["class_index"]),
         "prediction_name": name(row["prediction"]) if row["class_index"] is None else None,
-        "series": series.id,
+        "series": series.name,
         "model": series.model,
         "model_version": series.model_version,
     }

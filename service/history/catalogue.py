@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Table, insert, select
 from service.errors import Fault, UnknownSchema
 from service.history.changes import Changes
 from service.history.tables import label_schema, project, series
-from service.history.track import SchemaRef, SeriesKey, classes_digest
+from service.history.track import SchemaRef, SeriesKey, classes_digest, series_name
 
 T = TypeVar("T")
 REMEMBERED: Final = 100_000
@@ -23,6 +23,7 @@ class Place:
 
     project_id: int
     series_id: int
+    series: str  # its name
     classes: int  # how many its label schema has
 
 
@@ -30,6 +31,7 @@ class Schema(NamedTuple):
     """A label schema, as far as a batch needs it."""
 
     id: int
+    digest: str  # of the class names
     classes: int
 
 
@@ -87,8 +89,13 @@ def _place(changes: Changes, key: SeriesKey) -> Place:
         "label_schema_id": schema.id,
         "tags": key.tags_json,
     }
-    rest = {"family": key.family, "settings": key.settings_json}
-    return Place(project_id, _found_or_made(changes, series, names, rest), schema.classes)
+    name = series_name(
+        *(key.project, key.model, key.model_version, key.variant, key.settings_hash),
+        *(key.label_schema.name, schema.digest, key.tags_json),
+    )
+    rest = {"name": name, "family": key.family, "settings": key.settings_json}
+    series_id = _found_or_made(changes, series, names, rest)
+    return Place(project_id, series_id, name, schema.classes)
 
 
 def _schema(changes: Changes, project_id: int, wanted: SchemaRef) -> Schema:
@@ -96,7 +103,8 @@ def _schema(changes: Changes, project_id: int, wanted: SchemaRef) -> Schema:
     if wanted.classes is None:
         if not versions:
             raise _unknown()
-        return Schema(versions[-1].id, len(json.loads(versions[-1].classes)))
+        latest = versions[-1]
+        return Schema(latest.id, latest.digest, len(json.loads(latest.classes)))
     digest = classes_digest(wanted.classes)
     # Any version, not only the latest: two programs that disagree do not make one at every batch.
     same = next((version.id for version in versions if version.digest == digest), None)
@@ -104,7 +112,7 @@ def _schema(changes: Changes, project_id: int, wanted: SchemaRef) -> Schema:
         names = {"project_id": project_id, "name": wanted.name, "version": len(versions) + 1}
         classes = json.dumps(wanted.classes, ensure_ascii=False)
         same = _made(changes, label_schema, {**names, "digest": digest, "classes": classes})
-    return Schema(same, len(wanted.classes))
+    return Schema(same, digest, len(wanted.classes))
 
 
 def _versions(

@@ -65,7 +65,7 @@ class Suspicion:
     """The rows that speak most for a change at one look.
 
     Attributes:
-        start: the bucket that they begin in.
+        start, end: the buckets that they begin and end in.
         mean: of these rows.
         bound: what their mean lies beyond, at all looks at once; ``None`` for a likelihood ratio.
         strength: an alarm above 0.
@@ -73,6 +73,7 @@ class Suspicion:
     """
 
     start: int
+    end: int
     mean: float
     bound: float | None
     strength: float
@@ -199,6 +200,7 @@ class _Scan:
             place = int(np.argmax(np.where(enough, away * np.sqrt(since.units), -np.inf)))
         return Suspicion(
             start=int(starts[place]),
+            end=bucket,
             mean=float(since.mean[place]),
             bound=None if bounds is None else float(bounds[place]),
             strength=float(np.max(strengths[enough])),

@@ -48,10 +48,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an entry: stored now, or found as it had been stored before."""
+    """What became of an entry: stored now, or found as it had been stored before.
+
+    Attributes:
+        series: the name of its series.
+        revision, pending: of the batch.
+    """
 
     status: Literal["created", "replayed"]
-    series: int
+    series: str
     revision: int
     pending: bool
 
@@ -62,7 +67,7 @@ class KeptBatch:
 
     Attributes:
         batch_key: names it in a :class:`Correction`.
-        series: its series.
+        series: the name of its series.
         batch_id, variant, settings_hash, event_time: what it is.
         classes: what its labels mean.
         revision: 1, and one more for each correction.
@@ -72,7 +77,7 @@ class KeptBatch:
     """
 
     batch_key: int
-    series: int
+    series: str
     batch_id: str
     variant: str
     settings_hash: str
@@ -112,10 +117,11 @@ class Corrected:
     Attributes:
         status: ``completed``: no row waits any more, some did; ``unchanged``: these labels were
             there already; else ``corrected``.
-        series, revision, pending: of the batch, afterwards.
+        series: the name of its series.
+        revision, pending: of the batch, afterwards.
     """
 
     status: Literal["completed", "corrected", "unchanged"]
-    series: int
+    series: str
     revision: int
     pending: bool

@@ -34,8 +34,7 @@ _SERIES: Final = (
 
 SCHEMA: Final = pa.schema(
     [
-        pa.field("series", pa.int64()),
-        *(pa.field(name, pa.string()) for name in _SERIES[1:]),
+        *(pa.field(name, pa.string()) for name in _SERIES),
         pa.field("batch_id", pa.string()),
         *(pa.field(name, pa.timestamp("us", tz="UTC")) for name in _TIMES),
         pa.field("revision", pa.int64()),
@@ -85,7 +84,7 @@ def _groups(view: View, question: Question) -> Iterator[list[tuple[Any, ...]]]:
 
 def _of_series(series: Series) -> tuple[object, ...]:
     return (
-        series.id,
+        series.name,
         series.model,
         series.model_version,
         series.variant,

@@ -71,7 +71,7 @@ def series(view: View, selection: Selection) -> dict[str, Any]:
         "revision": view.revision,
         "series": [
             {
-                "series": each.id,
+                "series": each.name,
                 "model": each.model,
                 "model_version": each.model_version,
                 "variant": each.variant,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.history import intervals
+from service.history import entropy, intervals
 from service.history.intervals import Floats
 from service.history.quantiles import SHARES, Histograms
 from service.history.stack import PENDING, Pile, Stack
@@ -157,8 +157,11 @@ def _gradient_norm_of_classes(records: Records) -> Estimates:
 
 
 def _normalised_entropy(sums: Stack) -> Estimates:
-    of = _floats(sums)
-    return _alone(_ratio(of("prior_loss_sum"), of("prior_sum")), of("evaluated"))
+    known = entropy.moments(sums)
+    squares = (known.xx, known.xw, known.ww)
+    error = intervals.ratio_error(known.rows, known.x, known.w, squares=squares)
+    rows = _floats(sums)("evaluated")
+    return Estimates(known.mean, *intervals.around(known.mean, error, known.rows), rows)
 
 
 def _nonfinite_rate(sums: Stack) -> Estimates:
@@ -279,8 +282,9 @@ _ALL: Final = (
     Metric(
         "normalised_entropy",
         "ratio",
-        "The loss over that of a predictor that knows the class frequencies only.",
-        ("prior_loss_sum", "prior_sum"),
+        "The loss over that of a predictor that knows the class frequencies only. Interval: delta "
+        "method of a ratio of sums; conservative where labels are yes or no.",
+        entropy.COLUMNS,
         _normalised_entropy,
     ),
     Metric(

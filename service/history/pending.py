@@ -38,7 +38,7 @@ def kept(connection: Connection, name: BatchName, *, now: int) -> list[KeptBatch
     wanted = (
         select(
             batch.c.id.label("batch_key"),
-            batch.c.series_id.label("series"),
+            series.c.name.label("series"),
             batch.c.batch_id,
             series.c.variant,
             series.c.settings_hash,
@@ -79,17 +79,17 @@ def correct(changes: Changes, correction: Correction, *, now: int) -> Corrected:
     stored = _stored(changes.connection, correction.batch_key)
     if stored is None or stored["expires_at"] <= now:
         raise LabelsTooLate(GONE)
-    series_id, revision, waits = stored["series_id"], stored["revision"], stored["pending"]
+    name, revision, waits = stored["series"], stored["revision"], stored["pending"]
     if stored["labels"] == correction.labels:
-        return Corrected("unchanged", series_id, revision, waits)
+        return Corrected("unchanged", name, revision, waits)
     if correction.revision not in (None, revision):
         raise Outdated("other labels of this batch came at the same time: send these again")
     check_finite(correction.sums)
     _replace(changes.connection, correction, revision + 1)
-    changes.mark_batch(stored["project_id"], series_id, stored["event_time"])
+    changes.mark_batch(stored["project_id"], stored["series_id"], stored["event_time"])
     completed = waits and not correction.pending
     status: Literal["completed", "corrected"] = "completed" if completed else "corrected"
-    return Corrected(status, series_id, revision + 1, correction.pending)
+    return Corrected(status, name, revision + 1, correction.pending)
 
 
 def purge(changes: Changes, *, now: int) -> int:
@@ -126,6 +126,7 @@ def _stored(connection: Connection, batch_key: int) -> RowMapping | None:
     wanted = (
         select(
             batch.c.series_id,
+            series.c.name.label("series"),
             batch.c.event_time,
             batch.c.revision,
             batch.c.pending,

@@ -48,7 +48,11 @@ class Histograms:
         The outer edges of the buckets in which the two order statistics are.
         """
         low, high = intervals.quantile_ranks(self.count, share)
-        return self._at(low, bounds()[0]), self._at(high, bounds()[1])
+        return self.edge(low, upper=False), self.edge(high, upper=True)
+
+    def edge(self, rank: Floats, *, upper: bool) -> Floats:
+        """Return the outer edge of the bucket in which a rank is, from 1; NaN for no such rank."""
+        return self._at(rank, bounds()[1 if upper else 0])
 
     def _at(self, rank: Floats, values: Floats) -> Floats:
         """Return the values at ranks, from 1; NaN where there is no such rank."""

@@ -103,7 +103,7 @@ class Reference(_Part):
 
 
 class Rule(_Part):
-    """A rule: when a mean over some rows lies beyond a target, it fires.
+    """A rule: when a mean over some rows, or a quantile, lies beyond a target, it fires.
 
     At every bucket of time it asks whether rows since *any* bucket speak against the target, so
     that levels hold however often it is looked at: while nothing is wrong it ever fires with
@@ -111,11 +111,15 @@ class Rule(_Part):
     """
 
     name: str = Field(pattern=NAME, description="What the alert is called in its project.")
-    metric: str = Field("loss.mean", max_length=64, description="What is watched; a mean.")
+    metric: str = Field(
+        "loss.mean",
+        max_length=64,
+        description="What is watched: a mean over rows, or a quantile of their losses.",
+    )
     selection: Watched = Field(default_factory=Watched, description="Of which rows.")
     kind: Literal["threshold", "reference", "cusum"] = Field(
         description="`threshold`: the target is a number. `reference`: the mean of other rows, as "
-        "surely as they tell it. `cusum`: either, and the shift to look for is known."
+        "surely as they tell it. `cusum`: either, and the shift of the mean to look for is known."
     )
     direction: Literal["above", "below"] = Field("above", description="Which side is wrong.")
     threshold: float | None = Field(None, description="The target, in the metric's unit.")
@@ -128,7 +132,7 @@ class Rule(_Part):
         500,
         ge=2,
         description="Fewer rows raise no alarm. Losses are skewed: their means are close to normal "
-        "only over many.",
+        "only over many. Quantiles need more: 50 rows beyond them, of p99 5000 in all.",
     )
     step: Step = Field(
         times.HOUR,

@@ -37,9 +37,14 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series, and the times of its first and last batch, microseconds."""
+    """A series, and the times of its first and last batch, microseconds.
+
+    ``id`` is the database's own, ``name`` what it is called; see
+    :func:`service.history.track.series_name`.
+    """
 
     id: int
+    name: str
     model: str
     model_version: str
     variant: str
@@ -81,7 +86,8 @@ def matching(view: View, selection: Selection) -> list[Series]:
     return sorted(
         found,
         key=lambda each: (
-            (each.model, each.model_version, *each.unit, each.schema.name, each.schema.version),
+            (each.model, each.model_version, *each.unit, each.schema.name),
+            (each.first, each.schema.digest),  # not its version: that counts declarations
             sorted(each.tags.items()),
         ),
     )
@@ -110,6 +116,7 @@ def series_of(view: View) -> Iterator[Series]:
         if row.first is not None:
             yield Series(
                 id=row.id,
+                name=row.name,
                 model=row.model,
                 model_version=row.model_version,
                 variant=row.variant,

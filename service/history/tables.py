@@ -74,6 +74,7 @@ series: Final = Table(
     "series",
     METADATA,
     _key(),
+    Column("name", Text, nullable=False),  # see :func:`service.history.track.series_name`
     Column("project_id", ForeignKey("project.id"), nullable=False),
     Column("model", Text, nullable=False),
     Column("model_version", Text, nullable=False),
@@ -95,6 +96,7 @@ series: Final = Table(
         "tags_hash",
         name="series_is_one",
     ),
+    Index("series_by_name", "name", unique=True),
 )
 
 # One evaluation. `identity` says which (see :mod:`service.history.track`), `digest` with what.

@@ -71,6 +71,19 @@ def identity(key: SeriesKey, batch_id: str) -> bytes:
     return blake2b(canonical(parts).encode(), digest_size=IDENTITY_BYTES).digest()
 
 
+def series_name(*parts: str) -> str:
+    """Return what a series is called, in 16 hexadecimal digits.
+
+    It follows from what the series is, not from when its first batch came: in whatever order the
+    same batches come, they make series of the same names.
+
+    Args:
+        parts: project, model, model version, variant, hash of the settings, label schema, digest of
+            its classes (its version counts declarations, in their order), tags as they are stored.
+    """
+    return blake2b(canonical(parts).encode(), digest_size=HASH_BYTES).hexdigest()
+
+
 def classes_digest(classes: tuple[str, ...]) -> str:
     """Return the names of classes, in their order, in 32 hexadecimal digits."""
     return blake2b(canonical(classes).encode(), digest_size=IDENTITY_BYTES).hexdigest()

@@ -1,8 +1,9 @@
 """The metrics that alerts can watch: those that are a mean over rows, and its moments.
 
-A quantile, a maximum, the calibration error are no means; their running values have no bounds that
-hold at all looks. The sigmoid family counts elements, of which those of one row are no independent
-facts: they are shared out, d elements of a row one d-th each, which never claims too much.
+A quantile is one in disguise (:mod:`service.history.exceedance`). A maximum and the calibration
+error are none: their running values have no bounds that hold at all looks. The sigmoid family
+counts elements, of which those of one row are no independent facts: they are shared out, d elements
+of a row one d-th each, which never claims too much.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,9 @@ from typing import Final
 
 import numpy as np
 
+from service.history import entropy
 from service.history.moments import Moments, Numbers
+from service.history.quantiles import SHARES
 from service.history.stack import Stack
 from service.history.sums import Records
 
@@ -108,6 +111,25 @@ WATCHABLE: Final[Mapping[str, Watchable]] = {
     "recall": Watchable(_CLASSES, _recall, _recall_of_classes),
     "brier": Watchable(("evaluated", "decisions", "brier_sum", "brier_square_sum"), _brier),
     "gradient_norm.mean": Watchable(_CLASSES, _gradient_norm, _gradient_norm_of_classes),
+    "normalised_entropy": Watchable(entropy.COLUMNS, entropy.moments),
     "nonfinite_rate": Watchable(("rows", "nonfinite"), _nonfinite_rate),
     "label_ratio": Watchable(("rows", "ignored"), _label_ratio),
 }
+# Quantiles, by the share of rows that do not exceed them.
+QUANTILES: Final[Mapping[str, float]] = {f"loss.{name}": each for name, each in SHARES.items()}
+
+_NO_MEAN: Final = "no mean over rows, so that nothing holds for it at all looks"
+_UNWATCHED: Final[Mapping[str, str]] = {
+    "loss.max": f"one row decides it, it is {_NO_MEAN}; watch loss.p99",
+    "ece": f"is made of absolute values, it is {_NO_MEAN}; watch brier",
+    "rows": "is a count that grows with the time that is watched",
+}
+
+
+def refusal(metric: str) -> str | None:
+    """Return why a metric cannot be watched; ``None`` where it can."""
+    if metric in WATCHABLE or metric in QUANTILES:
+        return None
+    known = f"what can be watched: {', '.join((*WATCHABLE, *QUANTILES))}"
+    reason = _UNWATCHED.get(metric, "is no metric")
+    return f"cannot be watched: {reason}; {known}" if metric in _UNWATCHED else f"{reason}; {known}"

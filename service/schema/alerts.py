@@ -14,13 +14,13 @@ class AlertDetail(BaseModel):
     """What a rule last saw: the rows that speak most against its target."""
 
     unit: str | None
-    estimate: float | None = Field(description="The mean of these rows.")
+    estimate: float | None = Field(description="The mean of these rows, or their quantile.")
     bound: float | None = Field(
         description="What their mean lies beyond, at all looks together; it fires where that lies "
-        "beyond the target. Null for cusum."
+        "beyond the target. Null for cusum and for quantiles."
     )
     target: float | None = Field(
-        description="The threshold, or what the reference's mean does not lie beyond."
+        description="The threshold, or what the reference's own does not lie beyond."
     )
     rows: int | None
     from_: str | None = Field(alias="from", description="Where these rows begin.")

@@ -136,7 +136,7 @@ class TrackAnswer(BaseModel):
     status: Literal["created", "replayed"] = Field(
         description="replayed: it was there already, from the same body; nothing was added."
     )
-    series: int = Field(description="Its number in `GET /projects/{project}/series`.")
+    series: str = Field(description="What it is called in `GET /projects/{project}/series`.")
     revision: int = Field(description="1, and one more for each change of its labels.")
     pending: bool = Field(description="Whether rows wait for their labels.")
 
@@ -151,7 +151,7 @@ class LabelledRows(BaseModel):
 class LabelledBatch(BaseModel):
     """What became of one batch: of one variant, where several were compared."""
 
-    series: int
+    series: str
     variant: str
     status: Literal["completed", "corrected", "unchanged"] = Field(
         description="completed: no row waits any more; unchanged: these labels were there already."

@@ -37,7 +37,9 @@ class SchemaOfSeries(BaseModel):
 class SeriesRow(BaseModel):
     """What is comparable with itself over time."""
 
-    series: int
+    series: str = Field(
+        description="What it is called: the same whenever and in whatever order its batches came."
+    )
     model: str
     model_version: str
     variant: str
@@ -180,7 +182,7 @@ class HardRow(BaseModel):
     id: str | int | None
     batch_id: str
     time: str = Field(description="Event time of its batch.")
-    series: int
+    series: str
     model: str
     model_version: str
 
@@ -274,7 +276,7 @@ class AnnotationRow(BaseModel):
     time: str
     kind: Literal["version", "schema", "correction", "alert", "note"]
     text: str
-    series: int | None = Field(description="The series that it is about.")
+    series: str | None = Field(description="The series that it is about.")
 
 
 class AnnotationList(Answered):

@@ -63,7 +63,7 @@ export async function drawTimeline(plot) {
     ]);
     const data = columns(answer);
     if (!data.groups.some((group) => group.value.some((value) => value !== null))) {
-      plot.replaceChildren(element("p", { class: "empty" }, "Nothing was evaluated in this time."));
+      plot.replaceChildren(element("p", { class: "empty" }, "Nothing was evaluated in this time. Choose another, or reset the filters."));
       return;
     }
     draw(plot, figure, answer, data, notes.annotations);
@@ -108,7 +108,7 @@ function draw(plot, figure, answer, data, annotations) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     series,
     bands,
-    padding: [14, 12, 0, 0],
+    padding: [14, 22, 0, 0],
     cursor: { y: false, drag: { x: true, y: false, setScale: true } },
     scales: { y: { range: (_, low, high) => room(low, high, floor) } },
     axes: [
@@ -117,7 +117,10 @@ function draw(plot, figure, answer, data, annotations) {
     ],
     hooks: {
       drawClear: [(chart) => shade(chart, plot.dataset)],
-      draw: [(chart) => mark(chart, annotations, theme.ink)],
+      draw: [
+        (chart) => mark(chart, annotations, theme.ink),
+        (chart) => data.groups.forEach((group, at) => whisker(chart, group, at)),
+      ],
       setCursor: [(chart) => read(chart)],
     },
   };
@@ -182,13 +185,36 @@ function told(data, at, answer) {
 
 const last = (values) => values.findLast((value) => value !== null) ?? null;
 
+const heldAt = (values) => values.flatMap((value, at) => (value === null ? [] : [at]));
+
+const aloneAt = (values) =>
+  heldAt(values).filter((at) => (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null);
+
 // A value between two gaps has no line, so it is drawn as a point; where there is room, all are.
 function points(values, fill) {
-  const held = values.flatMap((value, at) => (value === null ? [] : [at]));
   const few = values.length <= 60;
-  const alone = held.filter((at) => (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null);
-  const shown = few ? held : alone;
+  const shown = few ? heldAt(values) : aloneAt(values);
   return shown.length ? { show: true, filter: () => shown, size: 5, fill, width: 0 } : { show: false };
+}
+
+// Nor has it a band: its interval is drawn as a line from end to end.
+function whisker(chart, group, at) {
+  if (!chart.series[3 * at + 1].show) return;
+  const { ctx, bbox } = chart;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.strokeStyle = alpha(colour(`s${at % COLOURS}`), 0.55);
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.beginPath();
+  aloneAt(group.value).forEach((place) => {
+    const x = chart.valToPos(chart.data[0][place], "x", true);
+    ctx.moveTo(x, chart.valToPos(group.low[place], "y", true));
+    ctx.lineTo(x, chart.valToPos(group.high[place], "y", true));
+  });
+  ctx.stroke();
+  ctx.restore();
 }
 
 function room(low, high, floor) {

@@ -9,6 +9,7 @@ import pytest
 
 from service.dashboard.pages import PAGES
 from service.dashboard.parts import PARTS, WATCHING
+from service.dashboard.wording import NONE
 from tests.service.conftest import Start
 from tests.service.harness import BATCH
 
@@ -87,6 +88,10 @@ def test_what_is_not_there_is_said(start: Start) -> None:
         empty = client.get(f"/parts/zoo/{name}?model_version=9")
         assert empty.status_code == 200, (name, empty.text)
     assert "Nothing was evaluated" in client.get("/parts/zoo/losses?model_version=9").text
+    summary = client.get("/parts/zoo/summary?model_version=9").text
+    assert "no rows" in summary
+    assert "every row" not in summary
+    assert f"{NONE} to {NONE}" not in summary
     assert "Not comparable" in client.get("/parts/zoo/verdict?model_version=9").text
 
 

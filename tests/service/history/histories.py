@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, insert, select, update
 from service.history import tables, times
 from service.history.database import Database
 from service.history.sums import BIN, BINS, BUCKET, CLASS, REPLICATE, REPLICATES, SKETCH, Sums
+from service.history.track import series_name
 from xentcore import bucket_bounds
 
 Floats = NDArray[np.float64]
@@ -206,7 +207,15 @@ def insert_batch(connection: Connection, batch: Batch, known: Known) -> None:
             "label_schema_id": schema,
             "tags": json.dumps(dict(sorted(batch.tags.items()))),
         },
-        {"family": "softmax", "settings": batch.settings},
+        {
+            "name": series_name(
+                *(batch.project, batch.model, batch.version, batch.variant),
+                *(_digest(batch.settings), batch.schema, _digest(batch.names)),
+                json.dumps(dict(sorted(batch.tags.items()))),
+            ),
+            "family": "softmax",
+            "settings": batch.settings,
+        },
     )
     identity = hashlib.blake2b(
         repr((batch.project, batch.model, batch.version, batch.variant, batch.batch_id)).encode(),

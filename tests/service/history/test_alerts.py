@@ -253,6 +253,8 @@ def test_one_class_is_watched(database: Database, name: str | int) -> None:
         ("gradient_norm.mean", 0.9, "above", "ok"),
         ("label_ratio", 0.999, "below", "firing"),
         ("nonfinite_rate", 0.01, "above", "ok"),
+        ("normalised_entropy", 0.6, "above", "ok"),
+        ("normalised_entropy", 0.4, "above", "firing"),
     ],
 )
 def test_every_mean_can_be_watched(
@@ -268,8 +270,46 @@ def test_every_mean_can_be_watched(
         "gradient_norm.mean": 0.7,
         "label_ratio": 60 / 61,
         "nonfinite_rate": 0,
+        "normalised_entropy": 0.525,  # the prior of these histories loses 2 nats a row
     }
     assert made["detail"]["estimate"] == pytest.approx(true[metric], rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({"threshold": 1.5}, "firing"),
+        ({"threshold": 2.5}, "ok"),
+        ({"threshold": 2.5, "direction": "below"}, "firing"),
+        ({"threshold": 1.5, "direction": "below"}, "ok"),
+        (REFERENCE, "ok"),
+    ],
+)
+def test_a_quantile_can_be_watched(database: Database, more: dict[str, Any], state: str) -> None:
+    alerts, _ = alerts_of(database)
+    insert_batches(database, batches(0, 70))
+    made = alerts.create("p", rule(metric="loss.p90", **more))
+    assert made["state"] == state
+    losses = simulated(np.random.default_rng(0), 100_000).loss
+    assert made["detail"]["estimate"] == pytest.approx(np.quantile(losses, 0.9), rel=0.1)
+    assert made["detail"]["unit"] == "nats"
+    assert made["detail"]["bound"] is None
+    if "reference" in more:
+        assert made["detail"]["estimate"] < made["detail"]["target"] < 2.5
+        insert_batches(database, batches(70, 90, shift=2.0))
+        (firing,) = alerts.listing("p")["alerts"]
+        assert firing["state"] == "firing"
+        assert minute(firing["detail"]["from"]) == pytest.approx(70, abs=9)
+        assert "loss.p90" in annotations(database)[-1][2]
+
+
+def test_a_rare_quantile_waits_for_its_rows(database: Database) -> None:
+    alerts, _ = alerts_of(database)
+    insert_batches(database, batches(0, 60))
+    made = alerts.create("p", rule(metric="loss.p99", threshold=0.1))
+    assert (made["state"], made["detail"]["reason"]) == ("no_data", "fewer than 5000 rows")
+    insert_batches(database, batches(60, 100))
+    assert only(alerts)["state"] == "firing"
 
 
 def test_versions_are_compared_with_the_version_before(database: Database) -> None:
@@ -345,6 +385,11 @@ def test_the_watcher_looks_without_being_asked(database: Database) -> None:
     ("wrong", "pointer"),
     [
         ({"metric": "ece"}, "/metric"),
+        ({"metric": "loss.max"}, "/metric"),
+        ({"metric": "rows"}, "/metric"),
+        ({"metric": "loss"}, "/metric"),
+        ({"metric": "loss.p99", "selection": {"class": "dog"}}, "/metric"),
+        ({"metric": "loss.p99", "kind": "cusum", "shift": 0.1}, "/kind"),
         ({"metric": "brier", "selection": {"class": "dog"}}, "/metric"),
         ({"webhook": "https://example.com/"}, "/webhook"),
         ({**REFERENCE, "from": FROM}, "/reference/to"),

@@ -155,6 +155,7 @@ def test_notes_are_checked(running: Running) -> None:
     assert post(json={**good, "time": "2026-01-01T00:00:00"}).status_code == 422
     assert post(json={**good, "colour": "red"}).json()["errors"][0]["pointer"] == "/colour"
     assert post(json={**good, "series": 99}).status_code == 422
+    assert post(json={**good, "series": "99"}).json()["errors"][0]["pointer"] == "/series"
     assert post(content=b"{", headers={"content-type": "application/json"}).status_code == 400
     assert post(json={**good, "text": "x" * 70_000}).status_code == 413
     assert post(content=b"{}", headers={"content-type": "text/plain"}).status_code == 415

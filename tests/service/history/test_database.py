@@ -13,12 +13,26 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from service.history.database import Database, sqlite_url, url_of
-from service.history.tables import METADATA, project
+from service.history.migrations import upgrade
+from service.history.tables import METADATA, dirty, project, series
+from service.history.track import series_name
 from tests.service.history.postgres import Postgres
 
 ROOT = Path(__file__).parents[3]
 MIGRATE = (
     "import sys; from service.history.database import Database; Database(sys.argv[1]).migrate()"
+)
+
+# What was recorded before series had names.
+BEFORE_NAMES = (
+    "INSERT INTO project (id, name, revision) VALUES (1, 'zoo', 1)",
+    "INSERT INTO label_schema (id, project_id, name, version, digest, classes) "
+    "VALUES (1, 1, 'animals', 1, 'beef', '[]')",
+    "INSERT INTO series (id, project_id, model, model_version, variant, family, settings_hash, "
+    "settings, label_schema_id, tags, tags_hash) VALUES "
+    "(1, 1, 'eyes', '1', 'sparse', 'softmax', '00ff', '{}', 1, '{}', 'a'), "
+    "(2, 1, 'eyes', '1', 'sparse', 'softmax', '00ff', '{}', 1, '{\"site\":\"Zürich\"}', 'b')",
+    "INSERT INTO dirty (series_id, start) VALUES (2, 0)",
 )
 
 
@@ -43,6 +57,24 @@ def test_a_difference_would_be_found(database: Database) -> None:
         connection.exec_driver_sql("ALTER TABLE batch ADD COLUMN more INTEGER")
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA)
+
+
+def test_series_that_are_there_get_the_names_that_the_code_gives(empty_url: str) -> None:
+    database = Database(empty_url)
+    with database.writing() as connection:
+        upgrade(connection, "0001")
+        for statement in BEFORE_NAMES:
+            connection.exec_driver_sql(statement)
+    database.migrate()
+    with database.reading() as connection:
+        found = {row.tags: row.name for row in connection.execute(select(series))}
+        assert connection.scalar(select(func.count()).select_from(dirty)) == 1
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    assert found == {
+        tags: series_name("zoo", "eyes", "1", "sparse", "00ff", "animals", "beef", tags)
+        for tags in ("{}", '{"site":"Zürich"}')
+    }
+    database.close()
 
 
 def test_processes_that_start_at_once_make_the_tables_once(empty_url: str) -> None:

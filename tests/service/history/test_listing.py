@@ -194,7 +194,7 @@ def test_what_was_not_written_by_people_stays(recorded: Database) -> None:
 
 
 def test_a_note_is_about_something(recorded: Database) -> None:
-    note = Note.model_validate({"time": "2026-01-01T02:00:00Z", "text": "x", "series": 99})
+    note = Note.model_validate({"time": "2026-01-01T02:00:00Z", "text": "x", "series": "99"})
     with pytest.raises(InvalidDocument, match="no such series"):
         annotations.write(recorded, "p", note)
     with pytest.raises(UnknownProject):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.history.track import SchemaRef, canonical, classes_digest, identity
+from service.history.track import SchemaRef, canonical, classes_digest, identity, series_name
 from tests.service.history.samples import KEY
 
 
@@ -58,3 +58,12 @@ def test_parts_of_an_identity_do_not_run_into_each_other() -> None:
 def test_classes_are_told_apart_by_name_and_order() -> None:
     digests = {classes_digest(names) for names in [("a", "b"), ("b", "a"), ("ab",), ("a", "b", "")]}
     assert len(digests) == 4
+
+
+def test_a_series_is_called_after_all_that_it_is() -> None:
+    parts = ["p", "m", "1", "sparse", "abc", "animals", "def", "{}"]
+    names = {series_name(*parts)}
+    for place in range(len(parts)):
+        names.add(series_name(*parts[:place], "other", *parts[place + 1 :]))
+    assert len(names) == len(parts) + 1
+    assert series_name(*parts) == "cc103c8c0237ebb6"  # for ever

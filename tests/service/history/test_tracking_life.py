@@ -40,7 +40,7 @@ def test_of_eight_clients_that_send_the_same_one_adds_it(history: History) -> No
     body = body_of(SAFETENSORS, "together")
     ready = threading.Barrier(CLIENTS)
 
-    def send(_: int) -> tuple[str, int]:
+    def send(_: int) -> tuple[str, str]:
         ready.wait(PATIENCE_S)
         mark = history.send("/loss/sparse", body, SAFETENSORS)["track"]
         return mark["status"], mark["series"]
