@@ -11,7 +11,7 @@ from service.history.database import Database
 from service.history.recorder import Recorder, RecorderLimits
 from service.history.retention import oldest_kept
 from service.history.sweeper import Sweeper
-from service.history.tables import annotation, batch, dirty, project, rollup
+from service.history.tables import annotation, batch, dirty, project, rollup, series
 from service.history.tables import pending as pending_table
 from service.history.times import DAY, HOUR, LEVELS, MINUTE, floor
 from tests.service.harness import until
@@ -39,7 +39,8 @@ async def fill(recorder: Recorder, database: Database) -> None:
         kept = entry(at * 10 + 9, event_time=time, kept=waiting())
         outcomes = await recorder.record([*new, kept])
         with database.writing() as connection:
-            for series_id in {outcome.series for outcome in outcomes}:
+            named = select(series.c.id).where(series.c.name.in_({each.series for each in outcomes}))
+            for series_id in connection.execute(named).scalars().all():
                 rows = [
                     {"series_id": series_id, "length": length, "start": floor(time, length)}
                     for length in LEVELS
