@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -53,13 +54,6 @@ class Process:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
-    def hears_nobody(self) -> bool:
-        try:
-            self.connect().close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
     def end(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE_S)
@@ -78,16 +72,8 @@ def process(data_dir: Path, **settings: object) -> Iterator[Process]:
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_finishes_and_exits_with_0(tmp_path: Path, sig: signal.Signals) -> None:
-    for drain_s in (0.3, 3, 25):  # longer where this process is too slow to see it
-        with suppress(httpx2.TransportError):
-            return check_a_signal(tmp_path / f"{drain_s}" / "data", sig, drain_s)
-    raise AssertionError("nobody answered while it drained")
-
-
-def check_a_signal(data_dir: Path, sig: signal.Signals, drain_s: float) -> None:
-    """Check an end by a signal. Raises TransportError where the drain ended before it was seen."""
-    data_dir.parent.mkdir()
-    with process(data_dir, DRAIN_S=drain_s) as server, closing(server.connect()) as connection:
+    settings = {"DRAIN_S": 0.3, "SHUTDOWN_DEADLINE_S": 10 * PATIENCE_S}
+    with process(tmp_path / "data", **settings) as server, closing(server.connect()) as connection:
         assert server.get("/health/ready") == 200
         connection.sendall(HEAD + BODY[:10])
         until(
@@ -101,7 +87,7 @@ def check_a_signal(data_dir: Path, sig: signal.Signals, drain_s: float) -> None:
         refused = httpx2.post(f"http://127.0.0.1:{server.port}/loss/sparse", json=BATCH)
         assert refused.status_code == 503
         assert refused.json()["type"] == "/problems/unavailable"
-        until(server.hears_nobody)  # past the drain: only what is in flight keeps it up
+        time.sleep(0.4)  # past the drain: only what is in flight keeps it up
         assert server.process.poll() is None
         connection.sendall(BODY[10:])
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
