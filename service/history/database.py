@@ -1,6 +1,7 @@
 """The database: SQLite in a file, or PostgreSQL. One kind of transaction to read, one to write."""
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any, Final
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
 from service.history.migrations import upgrade
-from service.history.outages import outages
+from service.history.outages import is_busy, outages
 
 BUSY_S: Final = 30.0  # how long one writer waits for another
+# SQLite itself comes to look no more often than every 100 ms, and may miss for many seconds the
+# moments in which one that writes without pause has just committed.
+LOOK_S: Final = 0.002
 PRAGMAS: Final = (
     "journal_mode=WAL",  # who reads never waits for who writes
     "synchronous=FULL",  # what is committed survives a power cut
@@ -66,7 +71,9 @@ class Database:
         if self.is_sqlite:
             parsed = parsed.set(drivername="sqlite")
             self._readers = _sqlite(parsed, begin="BEGIN", pragmas=(*PRAGMAS, "query_only=ON"))
-            self._writers = _sqlite(parsed, begin="BEGIN IMMEDIATE", pragmas=PRAGMAS)
+            self._writers = _sqlite(
+                parsed, begin="BEGIN IMMEDIATE", pragmas=(*PRAGMAS, "busy_timeout=0")
+            )
         else:
             parsed = parsed.set(drivername="postgresql+psycopg")
             self._readers = create_engine(
@@ -139,6 +146,19 @@ def _sqlite(url: URL, *, begin: str, pragmas: Sequence[str]) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begins(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        last_s = time.monotonic() + BUSY_S
+        while not _begun(connection, begin, last=time.monotonic() >= last_s):
+            time.sleep(LOOK_S)
 
     return engine
+
+
+def _begun(connection: Connection, begin: str, *, last: bool) -> bool:
+    """Begin a transaction; return whether nobody else writes. Raises on the last attempt."""
+    try:
+        connection.exec_driver_sql(begin)
+    except OperationalError as error:
+        if last or not is_busy(error):
+            raise
+        return False
+    return True

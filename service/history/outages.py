@@ -45,6 +45,11 @@ def is_outage(error: BaseException | None, *, writing: bool) -> bool:
     return False
 
 
+def is_busy(error: DBAPIError) -> bool:
+    """Tell whether somebody else holds what was asked of SQLite."""
+    return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+
+
 def _is_outage(error: DBAPIError, *, writing: bool) -> bool:
     name: str | None = getattr(error.orig, "sqlite_errorname", None)
     if name is not None:
