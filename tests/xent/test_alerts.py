@@ -110,7 +110,7 @@ def test_what_cannot_be_watched_is_said(project: Project) -> None:
     with pytest.raises(Refused, match="needs threshold"):
         project.add_alert("nothing")
     with pytest.raises(Refused) as raised:
-        project.add_alert("a", metric="loss.p99", threshold=1, webhook="http://127.0.0.1/")
+        project.add_alert("a", metric="loss.max", threshold=1, webhook="http://127.0.0.1/")
     assert raised.value.pointers == ("/metric", "/webhook")
     with pytest.raises(InvalidBatch, match="no time zone"):
         project.add_alert("a", threshold=1, since=datetime(2026, 1, 1))  # noqa: DTZ001
