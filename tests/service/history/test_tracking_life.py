@@ -98,7 +98,8 @@ def test_a_client_that_leaves_finds_its_batch_stored_once_or_not_at_all(history:
         until(lambda: not history.running.server.engine.admitted)
         stored = bool(history.batches(name))
         mark = history.send("/loss/sparse", body, SAFETENSORS)["track"]
-        assert mark["status"] == ("replayed" if stored else "created")
+        # What nobody waits for may be admitted, and stored, after the look at what is stored.
+        assert mark["status"] in (("replayed",) if stored else ("created", "replayed"))
         assert len(history.batches(name)) == 1
     assert history.running.alive()
 
