@@ -26,19 +26,19 @@ class Swept:
 
     Attributes:
         maximum: the largest logit of each, (rows,).
-        measured: what the pass tells of each, (rows,): see :mod:`xentcore.softmax`.
+        measured: what the pass tells of each, (rows,): ``measure`` of :mod:`xentcore.softmax`, or
+            ``survey``.
         probability_sums: sum over rows of p at the classes but the label, (classes,), float64;
             ``None`` where only rows were asked about.
-        spread: the sum of u exp u over the classes but the label, (rows,), float64; ``None`` where
-            nobody asked, or ``measured`` tells it.
         total: the sum of u over all classes, (rows,), float64; ``None`` where nobody asked.
+        is_surveyed: whether ``survey`` told.
     """
 
     maximum: Tensor
     measured: tuple[Tensor, ...]
     probability_sums: Tensor | None
-    spread: Tensor | None = None
     total: Tensor | None = None
+    is_surveyed: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class RowStatistics:
     @property
     def _is_surveyed(self) -> bool:
         """Whether one pass tells all: everything will be asked, and the pivot is the label."""
+        if self.swept is not None:
+            return self.swept.is_surveyed
         return self.scope == "everything" and self.targets is None
 
     @cached_property
@@ -216,8 +218,6 @@ class RowStatistics:
     def _spread(self) -> Tensor:
         if self._is_surveyed:
             return self._measured[4]
-        if self.swept is not None and self.swept.spread is not None:
-            return self.swept.spread
         return self.constants.passes.spread(*self._rows)
 
     @cached_property

@@ -5,7 +5,7 @@ as those numbers fit into the cache, and what is around the passes is done once 
 a strip can be measured while the next one still arrives.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -36,12 +36,12 @@ def sweep(
         await_rows: called with a row number before rows below it are read.
     """
     rows, classes = logits.shape
-    passes, places = constants.passes, constants.places(classes)
+    passes, places, ones = constants.passes, constants.places(classes), constants.ones(classes)
     step = max(1, passes.strip_elements // classes)
-    surveys = scope == "everything"
-    spreads, totals = "spread" in sources and not surveys, "total" in sources
+    # One pass that tells all takes less than one for the usual and another one for the spread.
+    surveys = scope == "everything" or "spread" in sources
     found: list[tuple[Tensor, ...]] = []
-    further: list[tuple[Tensor, ...]] = []
+    totals: list[Tensor] = []
     sums = torch.zeros(classes, dtype=torch.float64) if scope != "rows" else None
     for start in range(0, rows, step):
         stop = min(start + step, rows)
@@ -50,24 +50,23 @@ def sweep(
         lease = Lease()
         strip = passes.laid_out(lease, logits[start:stop])
         maximum = strip.amax(dim=1)
-        columns = (strip, anchored(maximum), pivot, places)
-        asked = [passes.spread(*columns)] if spreads else []
-        if totals:
-            asked.append(passes.weighted_sum(strip, columns[1], constants.ones(classes)))
-        further.append(tuple(asked))
-        if sums is None:
+        anchor = anchored(maximum)
+        columns = (strip, anchor, pivot, places)
+        if "total" in sources:
+            totals.append(passes.weighted_sum(strip, anchor, ones))
+        if sums is None and not surveys:
             found.append((maximum, *passes.measure(*columns)))
             continue
         kept = lend(lease, strip)
         measure = passes.survey if surveys else passes.measure_keeping
         at_pivot, others, *rest = measure(*columns, kept)
-        sums += passes.column_sums(kept, (at_pivot.exp() + others).reciprocal())
+        if sums is not None:
+            sums += passes.column_sums(kept, (at_pivot.exp() + others).reciprocal())
         found.append((maximum, at_pivot, others, *rest))
     maximum, *measured = (_joined(column) for column in zip(*found, strict=True))
-    more = [_joined(column) for column in zip(*further, strict=True)]
-    spread, total = more[0] if spreads else None, more[-1] if totals else None
-    return Swept(maximum, tuple(measured), sums, spread, total)
+    total = _joined(totals) if totals else None
+    return Swept(maximum, tuple(measured), sums, total, is_surveyed=surveys)
 
 
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
