@@ -465,7 +465,7 @@ class Evaluation:
         Where it sweeps, blocks are larger, and it is left to it to await their rows.
         """
         passes = self._passes
-        elements = self.inquiry.sweep_elements(passes) if sweeping else passes.block_elements
+        elements = passes.sweep_elements if sweeping else passes.block_elements
         rows = block_rows(chunk.layout.classes, self.device, elements=elements)
         for block in chunk.layout.blocks(rows):
             if self._cancelled():

@@ -1,6 +1,6 @@
 """Dot products of gradients, block by block; no gradient outlives its block.
 
-With hard labels and nothing to subtract, a row of a softmax gradient is ``b p`` with ``a`` in place
+With hard labels and nothing else to it, a row of a softmax gradient is ``b p`` with ``a`` in place
 of the label's entry. Two such rows have the product
 
     a_i a_j + b_i b_j sum(p_c^2: c not y)
@@ -108,9 +108,7 @@ def _plain_rows(scored: Sequence[ScoredParts]) -> tuple[Rows | None, dict[int, S
 
 
 def _is_plain(each: Scored) -> bool:
-    if not isinstance(each, ScoredRows):
-        return False
-    return each.terms.subtract is None and each.terms.at_label is not None
+    return isinstance(each, ScoredRows) and each.terms.is_plain
 
 
 def _add_dense(dots: Tensor, gradients: Mapping[int, Tensor]) -> None:

@@ -19,8 +19,6 @@ class Passes:
         strip_elements: how much of a block the passes are best given in one call, on the CPU.
         sweep_elements: how much of a batch is best looked at in one go where nothing but the passes
             looks at its matrix, see :mod:`xentcore.sweep`; 0 where that does not pay.
-        keep_elements: how much of it at most, where several will ask for sums of exp u, so that it
-            is written down for all of them.
         laid_out: returns logits, (rows, classes), in the order in memory that the passes of the
             softmax family like best; what is copied is there as long as the first argument.
     """
@@ -29,7 +27,6 @@ class Passes:
     block_elements: int
     strip_elements: int
     sweep_elements: int
-    keep_elements: int
     laid_out: Callable[[object, Tensor], Tensor]
     measure: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
     measure_keeping: Callable[
@@ -43,6 +40,9 @@ class Passes:
     weighted_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
     column_sums: Callable[[Tensor, Tensor], Tensor]
     write_scaled: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], object]
+    write_tilted: Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], object
+    ]
     measure_elements: Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
     element_sums: Callable[
         [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]
@@ -58,7 +58,6 @@ EAGER: Final = Passes(
     # core's own cache.
     strip_elements=1 << 17,
     sweep_elements=0,
-    keep_elements=0,
     laid_out=lambda _, logits: logits.contiguous(),
     measure=softmax.measure,
     measure_keeping=softmax.measure_keeping,
@@ -70,6 +69,7 @@ EAGER: Final = Passes(
     weighted_sum=softmax.weighted_sum,
     column_sums=softmax.column_sums,
     write_scaled=softmax.write_scaled,
+    write_tilted=softmax.write_tilted,
     measure_elements=sigmoid.measure_elements,
     element_sums=sigmoid.element_sums,
 )

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from xentcore.elements import Elements, ElementTerms
+from xentcore.memory import lent
 from xentcore.options import Family, Normaliser
 from xentcore.result import ratios
 from xentcore.row_statistics import RowStatistics, RowTerms, gradient, times
@@ -72,7 +73,7 @@ def softmax_sums(
         hit, predicted = hit & kept, predicted[kept]
         per_row = per_row.masked_fill(~kept, 0)
     others = statistics.probability_sums if kept is None else statistics.others_sums(per_row)
-    if terms.subtract is None and pull is not None:
+    if terms.is_plain and pull is not None:
         # Without a gradient tensor: ||scale (p - e_y)||^2 from sums that leave the label out.
         scale = scale * per_row
         norm = torch.addcmul(pull.square(), scale.square(), statistics.others_squared).sqrt()
@@ -80,9 +81,11 @@ def softmax_sums(
         column = others if torch.equal(scale, per_row) else statistics.others_sums(scale)
         column = column.index_add(0, statistics.pivot, pull)
     else:
-        rows = gradient(statistics, terms, torch.ones_like(per_row) if factors is None else factors)
-        norm = torch.linalg.vector_norm(rows, dim=1).double()
-        column = rows.sum(dim=0, dtype=torch.float64)
+        ones = torch.ones_like(per_row)
+        with lent(statistics.logits) as rows:
+            gradient(statistics, terms, ones if factors is None else factors, rows)
+            norm = torch.linalg.vector_norm(rows, dim=1).double()
+            column = statistics.constants.passes.column_sums(rows, ones)
     at_pivot = statistics.pivot_exp * per_row
     found = {
         # Counted as numbers: to select the hits first takes longer. Exact below 2^53.

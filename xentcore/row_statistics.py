@@ -273,6 +273,11 @@ class RowStatistics:
         passes = self.constants.passes
         passes.write_scaled(self._kept, self.pivot, places, factors, at_pivot, into)
 
+    def write_tilted(self, factors: Tensor, tilt: Tensor, at_pivot: Tensor, into: Tensor) -> None:
+        """Write (factors[row] + tilt[row] u) * exp u, ``at_pivot`` at pivots, (rows, classes)."""
+        passes = self.constants.passes
+        passes.write_tilted(self._kept, *self._rows, factors, tilt, at_pivot, into)
+
     @cached_property
     def probability_sums(self) -> Tensor:
         """Sum over rows of p at the classes but the pivot, (classes,)."""
@@ -292,7 +297,7 @@ class RowStatistics:
         return sums
 
     def _kept_of(self, rows: slice) -> Tensor:
-        if self.swept is None or self.logits.numel() <= self.constants.passes.keep_elements:
+        if self.swept is None:
             return self._kept[rows]
         # Too much to be written down at once, and only once asked for: computed again.
         lease, passes = Lease(), self.constants.passes
@@ -307,8 +312,8 @@ class RowStatistics:
 class RowTerms:
     """A variant's loss per row, and what its gradient consists of.
 
-    The gradient of a row is ``scale * p - subtract``; with hard labels its entry at the label is
-    ``at_label`` instead, where the difference would cancel.
+    The gradient of a row is ``(scale + tilt * u) * p - subtract``, u = z - max z; with hard labels
+    its entry at the label is ``at_label`` instead, where the difference would cancel.
 
     Attributes:
         loss: (rows,), nats, +inf where the variant's loss is.
@@ -318,6 +323,7 @@ class RowTerms:
         at_label: (rows,), or ``None`` for distribution labels.
         magnitude: where the loss is a difference, the sum of what it is made of, signs aside,
             (rows,): what rounding is relative to. ``None``: that of the loss itself.
+        tilt: (rows,); ``None`` for zeros.
     """
 
     loss: Tensor
@@ -325,6 +331,12 @@ class RowTerms:
     subtract: Callable[[], Tensor] | None
     at_label: Tensor | None
     magnitude: Tensor | None = None
+    tilt: Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the gradient is ``scale * p`` but at the label: no more than numbers per row."""
+        return self.subtract is None and self.tilt is None and self.at_label is not None
 
 
 def row_statistics(
@@ -380,7 +392,11 @@ def gradient(
     else:
         at_pivot = times(factors, terms.at_label)
     out = torch.empty_like(statistics.logits) if into is None else into
-    statistics.write_scaled(scale.to(dtype), at_pivot.to(dtype), out)
+    if terms.tilt is None:
+        statistics.write_scaled(scale.to(dtype), at_pivot.to(dtype), out)
+    else:
+        tilt = times(factors, terms.tilt / statistics.partition)
+        statistics.write_tilted(scale.to(dtype), tilt.to(dtype), at_pivot.to(dtype), out)
     if terms.subtract is not None:
         out.addcmul_(terms.subtract().expand_as(out), factors[:, None].to(dtype), value=-1)
         if terms.at_label is not None:

@@ -147,6 +147,36 @@ def write_scaled(
     into.copy_(_without(kept * factors[:, None], pivot, places, at_pivot[:, None]))
 
 
+def write_tilted(  # noqa: PLR0913, PLR0917  (what a pass needs comes one by one)
+    kept: Tensor,
+    logits: Tensor,
+    anchor: Tensor,
+    pivot: Tensor,
+    places: Tensor,
+    factors: Tensor,
+    tilt: Tensor,
+    at_pivot: Tensor,
+    into: Tensor,
+) -> None:
+    """Write kept * (factors[row] + tilt[row] u), and ``at_pivot`` at pivots, (rows, classes).
+
+    Args:
+        kept: exp u, (rows, classes).
+        logits: as everywhere.
+        anchor: as everywhere.
+        pivot: as everywhere.
+        places: as everywhere.
+        factors: (rows,), compute dtype.
+        tilt: (rows,), compute dtype.
+        at_pivot: (rows,), compute dtype.
+        into: where to, (rows, classes), compute dtype.
+    """
+    along = factors[:, None] + tilt[:, None] * (logits - anchor[:, None])
+    # exp u is 0 long before u is -inf: what is left of p log p there is 0.
+    values = torch.where(kept == 0, 0.0, kept * along)
+    into.copy_(_without(values, pivot, places, at_pivot[:, None]))
+
+
 def _measure(
     logits: Tensor, anchor: Tensor, pivot: Tensor, places: Tensor
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:

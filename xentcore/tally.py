@@ -23,7 +23,6 @@ from xentcore.options import (
     Reading,
     Record,
 )
-from xentcore.passes import Passes
 from xentcore.row_outputs import (
     LOSS_COLUMNS,
     RECORD_COLUMNS,
@@ -108,6 +107,8 @@ class Inquiry:
             and chunk.is_in_place
             and not self.compare
             and "gradient" not in self.outputs
+            # Breakdowns of several sum exp u once for each: better while it is in the cache.
+            and ("per_class" not in self.summed or len(self.specs) == 1)
             and all(
                 spec.family(chunk.kind) == "softmax"
                 and spec.transformation is None
@@ -119,11 +120,6 @@ class Inquiry:
                 for spec in self.specs
             )
         )
-
-    def sweep_elements(self, passes: Passes) -> int:
-        """Return how much of a batch is best swept in one go."""
-        several = "per_class" in self.summed and len(self.specs) > 1
-        return passes.keep_elements if several else passes.sweep_elements
 
     def tally(
         self,

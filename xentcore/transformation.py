@@ -76,10 +76,11 @@ class Transformation:
         """
         if self.scale == 1:
             return terms
-        subtract, at_label = terms.subtract, terms.at_label
+        subtract, at_label, tilt = terms.subtract, terms.at_label, terms.tilt
         return replace(
             terms,
             scale=terms.scale * self.scale,
             subtract=None if subtract is None else lambda: subtract() * self.scale,
             at_label=None if at_label is None else at_label * self.scale,
+            tilt=None if tilt is None else tilt * self.scale,
         )

@@ -25,7 +25,7 @@ from xentcore.kernels.compiler import compile_kernel, export_kernel
 from xentcore.kernels.library import Library
 
 KERNELS = list(kernels())
-WRITING = ("measure_keeping", "survey", "write_scaled")
+WRITING = ("measure_keeping", "survey", "write_scaled", "write_tilted")
 Answer = Tensor | tuple[Tensor, ...]
 SHAPES = [(1, 2), (3, 7), (17, 64), (70, 1000), (2, 100_003), (40_000, 10)]
 EXTREME_SHAPES = [(1, 1_000_003), (2_000_000, 10)]
@@ -53,6 +53,8 @@ def arguments(kernel: Kernel, rows: int, classes: int) -> list[Tensor]:
     elif kernel.name in ("column_sums", "write_scaled"):
         kept = (logits - anchor[:, None]).exp()
         found = [kept, pivot, places][: len(kernel.axes) // 2]
+    elif kernel.name == "write_tilted":
+        found = [(logits - anchor[:, None]).exp(), logits, anchor, pivot, places]
     elif kernel.name in ("measure_elements", "element_sums"):
         finite = logits.nan_to_num(neginf=-30.0) % 40 - 20
         targets = torch.rand(rows, classes, generator=generator, dtype=kernel.dtype).round()

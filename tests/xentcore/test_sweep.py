@@ -12,7 +12,7 @@ from tests.xentcore.oracle import CASES, Case
 from xentcore import EAGER, Evaluation, Options, Output, Result, Spec, evaluate
 from xentcore.spec import BoundSpec
 
-SWEEPING = replace(EAGER, sweep_elements=600, keep_elements=200, strip_elements=45)
+SWEEPING = replace(EAGER, sweep_elements=600, strip_elements=45)
 OUTPUTS: tuple[Output, ...] = ("per_sample", "per_class", "row_statistics", "calibration")
 ROWS = 400
 LABELS = torch.arange(ROWS) % 3

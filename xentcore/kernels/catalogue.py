@@ -88,6 +88,13 @@ _PASSES: Final[tuple[_Entry, ...]] = (
     ("column_sums", softmax.column_sums, ("rc", "r"), (), (1,)),
     ("survey", softmax.survey, (*_ROWS_OF_LOGITS, "rc"), (2,), ()),
     ("write_scaled", softmax.write_scaled, ("rc", "r", "c", "r", "r", "rc"), (1,), ()),
+    (
+        "write_tilted",
+        softmax.write_tilted,
+        ("rc", "rc", "r", "r", "c", "r", "r", "r", "rc"),
+        (3,),
+        (),
+    ),
     ("weighted_sum-classes", softmax.weighted_sum, ("rc", "r", "c"), (), ()),
     ("weighted_sum-rows", softmax.weighted_sum, ("rc", "r", "rc"), (), ()),
     ("first_peak", softmax.first_peak, ("rc", "r", "c"), (), ()),

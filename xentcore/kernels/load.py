@@ -50,7 +50,6 @@ def load_passes(root: Path | None = None) -> Passes | None:
         # Measured: as many rows of a thousand classes as hide what starting dozens of operations on
         # their numbers costs.
         sweep_elements=1 << 24,
-        keep_elements=1 << 22,
         laid_out=_laid_out,
         measure=compiled("measure", softmax.measure),
         measure_keeping=compiled("measure_keeping", softmax.measure_keeping),
@@ -64,6 +63,7 @@ def load_passes(root: Path | None = None) -> Passes | None:
         ),
         column_sums=compiled("column_sums", softmax.column_sums),
         write_scaled=compiled("write_scaled", softmax.write_scaled),
+        write_tilted=compiled("write_tilted", softmax.write_tilted),
         derive=_on_whole_columns(libraries["derive", torch.float64, False]),
         measure_elements=_on_whole_vectors(compiled("measure_elements", sigmoid.measure_elements)),
         element_sums=compiled("element_sums", sigmoid.element_sums),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+import torch
 
 from xentcore.options import Source
 from xentcore.row_statistics import RowStatistics, RowTerms, cross_entropy, times
@@ -48,14 +48,6 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
         if beta == 0:
             return terms
         entropy = statistics.entropy
-
-        def subtract() -> Tensor:
-            p = statistics.probabilities
-            log_p = statistics.shifted - statistics.log_partition[:, None].to(p.dtype)
-            # p = 0: p log p -> 0.
-            pull = beta * times(p, log_p + entropy[:, None].to(p.dtype))
-            return -pull if terms.subtract is None else terms.subtract() - pull
-
         at_label = terms.at_label
         if at_label is not None:
             doubt = entropy - statistics.pivot_surprise
@@ -63,7 +55,9 @@ class ConfidencePenalty(Variant[ConfidencePenaltySettings]):
         return replace(
             terms,
             loss=terms.loss - beta * entropy,
-            subtract=subtract,
+            # log p + H is u with something added to it, the same for all classes.
+            scale=terms.scale + beta * (entropy - statistics.log_partition),
+            tilt=torch.full_like(entropy, beta),
             at_label=at_label,
             magnitude=terms.loss + beta * entropy,
         )
