@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
+from xentcore.device import block_rows
 from xentcore.memory import Lease, lend
 
 Scope = Literal["rows", "columns", "everything"]
@@ -287,7 +288,7 @@ class RowStatistics:
     def others_sums(self, factors: Tensor) -> Tensor:
         """Return sum over rows of factors[row] * exp u[row, class] but at pivots, (classes,)."""
         passes = self.constants.passes
-        step = max(1, passes.strip_elements // self.classes)
+        step = block_rows(self.classes, factors.device, elements=passes.strip_elements)
         if factors.shape[0] <= step:
             return passes.column_sums(self._kept, factors)
         sums = torch.zeros(self.classes, dtype=torch.float64, device=factors.device)

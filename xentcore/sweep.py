@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xentcore.constants import Constants
+from xentcore.device import block_rows
 from xentcore.memory import Lease, lend
 from xentcore.options import Source
 from xentcore.row_statistics import Scope, Swept, anchored
@@ -37,7 +38,7 @@ def sweep(
     """
     rows, classes = logits.shape
     passes, places, ones = constants.passes, constants.places(classes), constants.ones(classes)
-    step = max(1, passes.strip_elements // classes)
+    step = block_rows(classes, logits.device, elements=passes.strip_elements)
     # One pass that tells all takes less than one for the usual and another one for the spread.
     surveys = scope == "everything" or "spread" in sources
     found: list[tuple[Tensor, ...]] = []
