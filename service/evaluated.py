@@ -14,7 +14,7 @@ from xentcore import Result
 
 Chunk = bytes | memoryview
 # Numbers that are written in less time than it takes to find a worker that does it.
-FEW: Final = 1 << 12
+FEW: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
