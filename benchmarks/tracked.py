@@ -8,20 +8,33 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+from torch import Tensor
+
 from benchmarks import servers
 from benchmarks.bodies import JSON, SAFETENSORS, as_json, as_safetensors, batch
 from benchmarks.connection import Connection, post
 from benchmarks.harness import Row, Sample, Table, interleaved
 from benchmarks.timing import Timing
 
-SHAPES: Final = ((32, 10, 160), (1024, 100, 40))
-"""Rows, classes, requests of a burst: a short one, for silent connections are closed after 5 s."""
+SHAPES: Final = (
+    (32, 10, 160, (JSON, SAFETENSORS)),
+    (1024, 100, 40, (JSON, SAFETENSORS)),
+    (4096, 1000, 16, (SAFETENSORS,)),
+)
+"""Rows, classes, requests of a burst, in which formats.
+
+A short one, for silent connections are closed after 5 s.
+"""
 QUICK: Final = 5  # times fewer
 CONNECTIONS: Final = 8
+TOGETHER: Final = 1 << 16
+"""Bytes of a request that are copied for every one; the rest are the same bytes again."""
 LEAST: Final = 0.8
 OUTPUTS: Final = ["per_class"]
 PLACE: Final = "batch-000000000"
 """Where a request says which batch it is; every one is another, and as long."""
+TIME: Final = "2000-01-01T00:00:00Z"
+"""Where it says when its rows were seen: when it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,7 @@ class Case:
         name: of its rows.
         media_type: of its bodies.
         plain: the body that is not tracked.
-        tracked: the body that is, which holds :data:`PLACE` once.
+        tracked: the body that is, which holds :data:`PLACE` once, and behind it :data:`TIME`.
         requests: of one burst, on all connections together.
     """
 
@@ -78,21 +91,27 @@ def run(*, quick: bool) -> Table:
 
 
 def _cases(*, quick: bool) -> Iterator[Case]:
-    for rows, classes, requests in SHAPES:
+    for rows, classes, requests, media_types in SHAPES:
         tensors = batch(rows, classes)
         burst = requests // QUICK if quick else requests
         track = _track(rows, classes)
-        lists = as_json(*tensors)
-        bodies = {
-            JSON: (_with(lists, outputs=OUTPUTS), _with(lists, outputs=OUTPUTS, track=track)),
-            SAFETENSORS: (
-                as_safetensors(*tensors, outputs=OUTPUTS),
-                as_safetensors(*tensors, outputs=OUTPUTS, track=track),
-            ),
-        }
-        for media_type, (without, with_track) in bodies.items():
+        for media_type in media_types:
+            bodies = _bodies(*tensors, media_type, track)
             name = f"{rows} x {classes} {media_type.rpartition('x-')[2].rpartition('/')[2]}"
-            yield Case(name, media_type, without, with_track, burst)
+            yield Case(name, media_type, *bodies, max(burst, CONNECTIONS))
+
+
+def _bodies(
+    logits: Tensor, labels: Tensor, media_type: str, track: dict[str, object]
+) -> tuple[bytes, bytes]:
+    """Return a batch that is not tracked, and one that is."""
+    if media_type == SAFETENSORS:
+        return (
+            as_safetensors(logits, labels, outputs=OUTPUTS),
+            as_safetensors(logits, labels, outputs=OUTPUTS, track=track),
+        )
+    lists = as_json(logits, labels)
+    return _with(lists, outputs=OUTPUTS), _with(lists, outputs=OUTPUTS, track=track)
 
 
 def _track(rows: int, classes: int) -> dict[str, object]:
@@ -101,7 +120,7 @@ def _track(rows: int, classes: int) -> dict[str, object]:
         "model": "model",
         "model_version": "1",
         "batch_id": PLACE,
-        "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "event_time": TIME,
         "label_schema": {
             "name": f"of-{classes}",
             "classes": [f"class {index}" for index in range(classes)],
@@ -120,18 +139,22 @@ def _same(case: Case) -> Iterator[tuple[bytes]]:
         yield request
 
 
-def _each_another(case: Case, names: Iterator[int]) -> Iterator[tuple[bytes]]:
-    """Yield requests that differ by the name of their batch alone."""
+def _each_another(case: Case, names: Iterator[int]) -> Iterator[tuple[bytes, ...]]:
+    """Yield requests that differ by the name and the time of their batch alone."""
     (request,) = post("/loss/sparse", case.tracked, case.media_type)
     before, after = request.split(PLACE.encode())
+    between, after = after.split(TIME.encode())
+    after, rest = after[:TOGETHER], after[TOGETHER:]
     width = len(PLACE) - len("batch-")
     for number in names:
-        yield (b"%sbatch-%0*d%s" % (before, width, number, after),)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()
+        first = b"%sbatch-%0*d%s%s%s" % (before, width, number, between, now, after)
+        yield (first, rest) if rest else (first,)
 
 
 def _burst(
     connections: Sequence[Connection],
-    requests: Iterator[tuple[bytes]],
+    requests: Iterator[tuple[bytes, ...]],
     count: int,
     timing: Timing,
 ) -> Callable[[], None]:
@@ -140,7 +163,8 @@ def _burst(
     def go() -> None:
         for _ in range(count // len(connections)):
             for connection in connections:
-                connection.send(*next(requests))
+                for part in next(requests):
+                    connection.send(part)
             for connection in connections:
                 timing.add(connection.answer())
 

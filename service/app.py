@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     counted = Metrics(engine, kernels, workers=settings.workers, device=device)
     keys = Keys(settings.api_keys)
-    remembering = Remembering(settings, keys, counted, log)
+    remembering = Remembering(settings, keys, counted, log, answering=lambda: engine.admitted)
     exchange = Exchange(
         settings,
         engine=engine,

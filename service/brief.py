@@ -17,6 +17,7 @@ from service.wire.payload import Payload
 
 BODY_BYTES: Final = 1 << 14
 LOGITS: Final = 1 << 12
+TRACK: Final = b'"track'  # also where the document is a string in a header of JSON
 
 
 class TooLong(Exception):
@@ -30,8 +31,13 @@ def may_be_brief(question: Question, terms: Spoken, device: torch.device) -> boo
 
 
 def is_at_hand(arrival: Arrival, permit: Permit) -> bool:
-    """Tell whether a body is there, is small, and nobody else waits or computes."""
-    return arrival.is_complete and arrival.size <= BODY_BYTES and permit.is_alone
+    """Tell whether a body is there, is small, and nobody else waits or computes.
+
+    One that seems to be tracked is not: it would be decoded here, and once more by a worker.
+    """
+    if not (arrival.is_complete and arrival.size <= BODY_BYTES and permit.is_alone):
+        return False
+    return TRACK not in arrival.body().tobytes()
 
 
 def check_brief(payload: Payload) -> None:

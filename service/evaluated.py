@@ -14,7 +14,7 @@ from xentcore import Result
 
 Chunk = bytes | memoryview
 # Numbers that are written in less time than it takes to find a worker that does it.
-FEW: Final = 1 << 12
+FEW: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,13 @@ class Evaluated:
 
 def _numbers(value: object) -> int:
     """Return how many entries the tensors and lists of a document have."""
+    if value is None or isinstance(value, str | int | float):  # as most are
+        return 0
     if isinstance(value, Tensor):
         return value.numel()
     if isinstance(value, Mapping):
         return sum(map(_numbers, value.values()))
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence):
         return len(value) + sum(map(_numbers, value[:FEW]))
     return 0
 

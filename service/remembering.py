@@ -32,6 +32,7 @@ class Remembering:
         keys: who may ask.
         metrics: what Prometheus is told.
         log: told when the database is away.
+        answering: returns how many requests are being answered.
 
     Attributes:
         database: where it is kept.
@@ -43,9 +44,19 @@ class Remembering:
         watch: the alerts, as they are asked for.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, metrics: Metrics, log: Logger) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        metrics: Metrics,
+        log: Logger,
+        *,
+        answering: Callable[[], int],
+    ) -> None:
         self.database = database = Database(url_of(settings.database_url, settings.data_dir))
-        self.recorder = recorder = Recorder(database, _limits(settings), log=log)
+        self.recorder = recorder = Recorder(
+            database, _limits(settings), log=log, answering=answering
+        )
         self.tracking = Tracking(recorder, metrics=metrics, pending_s=3600 * settings.pending_hours)
         self.lookup = Lookup(database, keys)
         self.changing = Changing(self.lookup, keys, body_deadline_s=settings.body_deadline_s)

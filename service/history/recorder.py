@@ -41,6 +41,8 @@ class Recorder:
         limits: how much is taken.
         log: told when the database stops and starts to answer.
         clock: the time, microseconds since 1970.
+        answering: returns how many requests are being answered: the :class:`Writer` may wait for
+            them.
     """
 
     def __init__(
@@ -50,12 +52,19 @@ class Recorder:
         *,
         log: Logger,
         clock: Callable[[], int] = times.now,
+        answering: Callable[[], int] = lambda: 0,
     ) -> None:
         self._database = database
         self._limits = limits
         self._clock = clock
         self._catalogue = Catalogue()
-        self._writer = Writer(database, queue=limits.queue, queue_bytes=limits.queue_bytes, log=log)
+        self._writer = Writer(
+            database,
+            queue=limits.queue,
+            queue_bytes=limits.queue_bytes,
+            log=log,
+            answering=answering,
+        )
 
     @property
     def waiting(self) -> int:

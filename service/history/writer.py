@@ -1,11 +1,14 @@
 """The one thread that writes: whatever waits goes into one transaction, then all are answered.
 
 A commit waits for the disk. While it does, others arrive and wait; they share the next one. So many
-at once cost little more than one, and nobody is answered before what it wrote is durable.
+at once cost little more than one, and nobody is answered before what it wrote is durable. Where
+more requests are on their way, a commit waits for them a moment: most of what it costs, the
+processor's time too, it costs once. Who is alone waits for nobody.
 """
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,6 +29,9 @@ Logger = structlog.typing.FilteringBoundLogger
 
 TOGETHER: Final = 256  # requests in one transaction, at most
 TOGETHER_BYTES: Final = 1 << 26
+# How long a commit waits for others at most: as long as so many of the last one took.
+PATIENCE: Final = 2
+PATIENCE_S: Final = 0.02
 STOPPING: Final = "the service is stopping, nothing more is recorded: try again, or elsewhere"
 
 
@@ -53,13 +59,26 @@ class Writer:
         queue: how much work may wait.
         queue_bytes: how many bytes it may hold. One that holds more alone is taken nevertheless.
         log: told when the database stops and starts to answer.
+        answering: returns how many requests are being answered, those that wait here among them.
     """
 
-    def __init__(self, database: Database, *, queue: int, queue_bytes: int, log: Logger) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        queue: int,
+        queue_bytes: int,
+        log: Logger,
+        answering: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._database = database
         self._queue = queue
         self._queue_bytes = queue_bytes
         self._log = log
+        self._answering = answering
+        self._writing = 0
+        self._awaits_company = False  # then it is woken once, not by everyone who comes
+        self._commit_s = 0.0
         self._waiting: deque[Job] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
@@ -114,7 +133,8 @@ class Writer:
             self._check_room(size_bytes)
             self._waiting.append(Job(work, size_bytes, future))
             self._waiting_bytes += size_bytes
-            self._changed.notify_all()
+            if not self._awaits_company or self._is_complete():
+                self._changed.notify_all()
         return future
 
     async def write(self, work: Work[T], *, deadline_s: float, size_bytes: int = 0) -> T:
@@ -124,8 +144,9 @@ class Writer:
             HistoryUnavailable: too much waits, nothing is taken any more, the database does not
                 answer, or not in time. In the last two cases it may be durable nevertheless.
         """
-        waiting = asyncio.wrap_future(self.submit(work, size_bytes=size_bytes))
+        self._writing += 1
         try:
+            waiting = asyncio.wrap_future(self.submit(work, size_bytes=size_bytes))
             # Not wait_for: before Python 3.12 it may swallow a cancellation.
             async with asyncio.timeout(deadline_s):
                 return await waiting
@@ -135,6 +156,8 @@ class Writer:
                 "recorded nevertheless is not counted twice",
                 retry_after_s=RETRY_AFTER_S,
             ) from None
+        finally:
+            self._writing -= 1
 
     def _check_room(self, size_bytes: int) -> None:
         if self._stopping:
@@ -160,7 +183,24 @@ class Writer:
                 self._changed.wait(RETRY_AFTER_S)  # then the tables are tried again
             if not self._waiting and self._stopping:
                 return None
+            self._await_company()
             return self._taken()
+
+    def _await_company(self) -> None:
+        """Wait a moment for requests that are being answered and have nothing to write yet."""
+        last_s = time.monotonic() + min(PATIENCE * self._commit_s, PATIENCE_S)
+        self._awaits_company = True
+        while not self._is_complete() and (left_s := last_s - time.monotonic()) > 0:
+            self._changed.wait(left_s)
+        self._awaits_company = False
+
+    def _is_complete(self) -> bool:
+        """Whether nobody is on the way, or there is no room for anybody."""
+        full = len(self._waiting) >= min(TOGETHER, self._queue) or self._waiting_bytes >= min(
+            TOGETHER_BYTES, self._queue_bytes
+        )
+        # Those whose work is durable, and who are not told yet, are counted on both sides.
+        return full or self._stopping or self._answering() <= self._writing
 
     def _taken(self) -> list[Job]:
         taken: list[Job] = []
@@ -191,6 +231,7 @@ class Writer:
             self._commit([job])
 
     def _attempted(self, group: list[Job]) -> Exception | None:
+        started_s = time.monotonic()
         try:
             outcomes = self._outcomes(group)
         except HistoryUnavailable as error:
@@ -199,6 +240,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001  (whoever waits raises it)
             return error
         self._note_answer()
+        self._commit_s = time.monotonic() - started_s
         for job, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 job.future.set_exception(outcome.error)

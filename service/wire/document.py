@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from simdjson import Array, Object, Parser
@@ -14,6 +14,8 @@ KEYS: Final = 64  # more fields than any object of a request has
 DEPTH: Final = 5  # /variants/0/settings/alpha/0: nothing in a document lies deeper
 # What Python's json writes for numbers that JSON has not, where a number would stand.
 _NO_NUMBER: Final = re.compile(rb"(?<=[\[,:\s])-?(?:NaN|Infinity|nan|inf)(?=[\],}\s])")
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 Value = Array | Object | str | int | float | bool | None
 
@@ -76,7 +78,7 @@ class Plain:
         if isinstance(value, Array):
             self.arrays += 1
             self._spend(len(value), pointer)
-            return [self.value(entry, pointer, depth - 1) for entry in value] if depth else []
+            return self._entries_of(list(value), pointer, depth - 1) if depth else []
         if isinstance(value, Object):
             if not depth:
                 return {}
@@ -90,6 +92,15 @@ class Plain:
         if isinstance(value, str):
             self.brackets += value.count("[")
         return value
+
+    def _entries_of(self, entries: list[Any], pointer: str, depth: int) -> list[object]:
+        kinds = set(map(type, entries))
+        if not kinds <= _SCALARS:
+            return [self.value(entry, pointer, depth) for entry in entries]
+        # As with the names of all rows: to ask one after the other takes ten times as long.
+        if str in kinds:
+            self.brackets += sum(each.count("[") for each in entries if isinstance(each, str))
+        return entries
 
     def _spend(self, entries: int, pointer: str) -> None:
         self._left -= entries

@@ -1,6 +1,7 @@
 """Which batches are evaluated on the event loop."""
 
 import asyncio
+import json
 import threading
 from collections.abc import MutableMapping
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from service.brief import BODY_BYTES, LOGITS, TooLong, check_brief, may_be_brief
+from service.brief import BODY_BYTES, LOGITS, TooLong, check_brief, is_at_hand, may_be_brief
 from service.engine import Capacity, Engine
 from service.errors import invalid
 from service.questions import CompareQuestion, LossQuestion
 from service.schema.document import Document
+from service.wire.arrival import Arrival
+from service.wire.body import Incoming, Receive
 from service.wire.encodings import decoder_for, identity
 from service.wire.formats import ARROW, JSON, SAFETENSORS, Source, Spoken
 from service.wire.payload import Payload
@@ -62,6 +65,13 @@ async def stays() -> MutableMapping[str, Any]:
     raise AssertionError
 
 
+def sent(body: bytes) -> Receive:
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return receive
+
+
 @pytest.mark.anyio
 async def test_work_is_done_here_when_no_worker_has_any() -> None:
     engine = Engine(Capacity(1, 1, 5, 5), warm_up=lambda: None)
@@ -87,6 +97,24 @@ async def test_work_is_done_here_when_no_worker_has_any() -> None:
         with pytest.raises(type(invalid("", ""))):
             second.run_here(refuse)
     assert engine.admitted == 0
+    engine.stop()
+
+
+@pytest.mark.anyio
+async def test_a_body_that_is_tracked_is_not_decoded_here() -> None:
+    engine = Engine(Capacity(1, 1, 5, 5), warm_up=lambda: None)
+    await engine.start()
+    header = json.dumps({"__metadata__": {"request": json.dumps({"track": {}})}})
+    with engine.admit() as permit:
+        for body, at_hand in (
+            (b'{"outputs": []}', True),
+            (b'{"track": {}}', False),
+            (header.encode(), False),
+        ):
+            arrival = Arrival(Incoming(sent(body), {}, limit=100, deadline_s=5))
+            assert not is_at_hand(arrival, permit)  # it has not come
+            await arrival.begin(early=False)
+            assert is_at_hand(arrival, permit) == at_hand
     engine.stop()
 
 

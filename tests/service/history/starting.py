@@ -1,7 +1,7 @@
 """Recorders that are started and stopped again."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -42,10 +42,11 @@ async def recording(
     *,
     now: int = NOON + HOUR,
     lines: Lines | None = None,
+    answering: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[Recorder]:
     """Run a recorder whose clock stands still."""
     log = logger([] if lines is None else lines)
-    recorder = Recorder(database, limits, log=log, clock=lambda: now)
+    recorder = Recorder(database, limits, log=log, clock=lambda: now, answering=answering)
     await recorder.start()
     yield recorder
     await recorder.stop()

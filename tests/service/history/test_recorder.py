@@ -1,5 +1,6 @@
 """Recording: once, in any order, all or nothing."""
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from service.errors import (
     TooOld,
     UnknownSchema,
 )
+from service.history import writer
 from service.history.changes import Changes
 from service.history.database import Database
 from service.history.entries import Entry, Outcome
@@ -29,7 +31,7 @@ from service.history.sums import CLASS, from_columns
 from service.history.tables import dirty, label_schema, project, series
 from service.history.times import DAY, MINUTE, floor
 from service.history.track import SchemaRef
-from tests.service.harness import PATIENCE_S
+from tests.service.harness import PATIENCE_S, until
 from tests.service.history.conftest import MakeDatabase
 from tests.service.history.samples import (
     CLASSES,
@@ -357,3 +359,48 @@ async def test_an_answer_that_takes_too_long_is_not_waited_for(database: Databas
             await recorder.record([entry(1)])
         assert submit(recorder, [entry(2)]).result(timeout=PATIENCE_S)
     assert [row["batch_id"] for row in batches(database)] == ["batch-2"]  # the first was given up
+
+
+async def test_a_commit_waits_for_who_is_on_the_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(writer, "PATIENCE", 1e9)
+    on_the_way = [1]
+    async with recording(database, answering=lambda: on_the_way[0]) as recorder:
+        for number in range(2):  # who is alone waits for nobody
+            await asyncio.wait_for(recorder.record([entry(number)]), PATIENCE_S / 2)
+        on_the_way = [3]
+        first = asyncio.ensure_future(recorder.record([entry(2)]))
+        await asyncio.sleep(0)
+        until(lambda: recorder._writer._awaits_company)
+        second = asyncio.ensure_future(recorder.record([entry(3)]))
+        await asyncio.sleep(0)
+        assert recorder.waiting == 2
+        await asyncio.wait_for(recorder.record([entry(4)]), PATIENCE_S / 2)
+        await asyncio.gather(first, second)
+    with database.reading() as connection:
+        assert (
+            connection.scalar(select(project.c.revision)) == 3
+        )  # one commit each, and one for all three
+
+
+async def test_nobody_waits_longer_than_two_commits_for_who_has_nothing_to_write(
+    database: Database,
+) -> None:
+    async with recording(database, answering=lambda: 1000) as recorder:
+        for number in range(3):
+            await recorder.record([entry(number)])
+    assert len(batches(database)) == 3
+
+
+async def test_a_stop_waits_for_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(writer, "PATIENCE", 1e9)
+    on_the_way = [0]
+    async with recording(database, answering=lambda: on_the_way[0]) as recorder:
+        await recorder.record([entry(0)])
+        on_the_way = [1000]
+        waits = submit(recorder, [entry(1)])
+        await asyncio.wait_for(recorder.stop(), PATIENCE_S / 2)
+        assert answers([waits]) == ["created"]
