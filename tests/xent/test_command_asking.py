@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ from tests.service.harness import Running
 from tests.service.history.histories import insert_batches
 from tests.service.history.test_alerts import FROM, batches
 from tests.service.models.nets import linear, node, save
+from tests.xent.conftest import Run
 from tests.xent.rows import LABELS, LOGITS
 from xent import Client, Track
-from xent.command import app
 
-Run = Callable[..., tuple[int, str, str]]
 _HELD = io.BytesIO()
 np.save(_HELD, LABELS)
 ONE = _HELD.getvalue()
@@ -46,23 +45,9 @@ def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 @pytest.fixture
-def run(
-    keeping: Client,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Run:
-    """Run the command against the service."""
-    monkeypatch.setenv("XENT_URL", keeping.configuration.url)
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = app.run([str(each) for each in arguments])
-        found = capsys.readouterr()
-        return code, found.out, found.err
-
-    return go
+def url(keeping: Client) -> str:
+    """Where it is."""
+    return keeping.configuration.url
 
 
 def test_alerts_are_added_told_and_removed(run: Run) -> None:
@@ -201,7 +186,7 @@ def test_models_are_listed(run: Run) -> None:
     assert run("models", "nobody")[0] == 4
 
 
-def test_a_service_without_models_says_where_they_would_be(run: Run, url: str) -> None:
-    code, out, _ = run("models", "--url", url)
+def test_a_service_without_models_says_where_they_would_be(run: Run, service: Running) -> None:
+    code, out, _ = run("models", "--url", f"http://127.0.0.1:{service.port}")
     assert code == 0
     assert "XENT_MODELS_DIR" in out
