@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -165,22 +166,18 @@ def _source(arrays: Mapping[str, Any], path: Path, label: str | None) -> Source:
 
 
 def _parquet_columns(path: Path) -> Mapping[str, Any]:
-    try:
-        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise missing("pyarrow", "reading Parquet") from None
-    try:
-        table = parquet.read_table(path)
-    except ArrowInvalid as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-    return dict(zip(table.column_names, table.columns, strict=True))
+    with _parquet_file(path) as file:
+        return _table_columns(file.read())
 
 
 def _arrow_columns(path: Path) -> Mapping[str, Any]:
     schema, batches = _arrow_batches(path)
     from pyarrow import Table  # noqa: PLC0415  (there: the line above needs it)
 
-    table = Table.from_batches(list(batches), schema)
+    return _table_columns(Table.from_batches(list(batches), schema))
+
+
+def _table_columns(table: Any) -> Mapping[str, Any]:  # noqa: ANN401  (a table of pyarrow)
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
@@ -201,16 +198,22 @@ def _label(names: Sequence[str], path: Path, label: str | None) -> str:
     raise InvalidBatch(f"{path} has no {wanted}, but {', '.join(names)}: name it with --label")
 
 
-def _parquet(path: Path, label: str | None) -> Source:
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """Yield the file; what turns out to be invalid about it is an invalid batch."""
     try:
         from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
     except ImportError:
         raise missing("pyarrow", "reading Parquet") from None
     try:
-        file = parquet.ParquetFile(path)
+        yield parquet.ParquetFile(path)
     except ArrowInvalid as error:
         raise InvalidBatch(f"{path}: {error}") from None
-    columns = _columns(file.schema_arrow, path, label)
+
+
+def _parquet(path: Path, label: str | None) -> Source:
+    with _parquet_file(path) as file:
+        columns = _columns(file.schema_arrow, path, label)
     source = Source(None, rows=file.metadata.num_rows)
 
     def read() -> Iterator[Mapping[str, Any]]:
