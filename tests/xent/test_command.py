@@ -27,6 +27,7 @@ from tests.xent.conftest import Run
 from tests.xent.rows import LABELS, LOGITS
 from xent import Client
 from xent.command import app, show
+from xent.command.doctor import version_of
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = pa.table(
@@ -280,6 +281,11 @@ def test_without_the_server_serve_says_what_to_install(
     code, _, err = run("serve")
     assert code == 2
     assert "pip install 'xent[server]'" in err
+
+
+def test_it_tells_its_version(run: Run) -> None:
+    code, out, err = run("--version")
+    assert (code, out, err) == (0, f"xent {version_of('xent')}\n", "")
 
 
 def test_help_says_how_it_ends(run: Run) -> None:
