@@ -75,7 +75,7 @@ bench: $(ALL)  ## measure side by side; ARGUMENTS=--quick for a smoke run
 lock: $(ALL)  ## pin what pyproject.toml names; UPGRADE=--upgrade takes the newest of everything
 	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) pyproject.toml --extra server --group demo --group test --group check -o requirements.lock
 	$(VENV)/bin/uv pip compile --quiet pyproject.toml --extra server -c requirements.lock -o requirements-server.lock
-	for group in plots litserve mlserver bentoml; do \
+	for group in plots litserve mlserver pytriton bentoml; do \
 	  $(VENV)/bin/uv pip compile --quiet $(UPGRADE) --prerelease if-necessary --group $$group -o benchmarks/locks/$$group.lock || exit; done
 	$(VENV)/bin/uv pip compile --quiet $(UPGRADE) --prerelease if-necessary pyproject.toml --group trackers -o benchmarks/locks/trackers.lock
 	for group in liger lightning; do \

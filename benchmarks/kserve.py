@@ -1,8 +1,9 @@
 """KServe V2 by its official client: against safetensors, and through shared memory."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Final, Literal
 
 import httpx2
@@ -15,6 +16,7 @@ from tritonclient.utils import shared_memory as shm
 
 from benchmarks import servers
 from benchmarks.bodies import SAFETENSORS, batch
+from benchmarks.environments import NotInstalled
 from benchmarks.harness import Row, Table, interleaved
 from benchmarks.servers import Server
 
@@ -27,6 +29,7 @@ DATATYPES: Final = {torch.float32: "FP32", torch.int64: "INT64"}
 COLUMN: Final = "per_class_loss_mean"
 BODY: Final = "httpx2, safetensors"
 CLIENT: Final = "tritonclient, binary data"
+TRITON: Final = "Triton, by tritonclient, binary data"
 IN_PROCESS: Final = "F.cross_entropy, in the client"
 
 
@@ -34,15 +37,22 @@ def run(*, quick: bool) -> tuple[Table, ...]:
     """Measure a batch over loopback, then a large one in shared memory."""
     rows = 1024 if quick else 4096
     return (
-        _over_loopback(*batch(rows, CLASSES), repetitions=10 if quick else 40),
+        _over_loopback(*batch(rows, CLASSES), repetitions=10 if quick else 40, alone=quick),
         _on_one_host(
             *batch((1 << (22 if quick else 28)) // (4 * WIDE), WIDE), repetitions=3 if quick else 9
         ),
     )
 
 
-def _over_loopback(logits: Tensor, labels: Tensor, *, repetitions: int) -> Table:
-    """Everything is measured that a caller waits for: writing the body, and reading the answer."""
+def _over_loopback(logits: Tensor, labels: Tensor, *, repetitions: int, alone: bool) -> Table:
+    """Everything is measured that a caller waits for: writing the body, and reading the answer.
+
+    Args:
+        logits: of the batch.
+        labels: of the batch.
+        repetitions: of the measurement.
+        alone: without Triton beside it.
+    """
     metadata = {"request": json.dumps({"outputs": ["per_class"]})}
     accept = {"content-type": SAFETENSORS, "accept": SAFETENSORS}
     with (
@@ -56,15 +66,46 @@ def _over_loopback(logits: Tensor, labels: Tensor, *, repetitions: int) -> Table
             plain.post("/loss/sparse", content=body, headers=accept).raise_for_status()
 
         def by_protocol() -> None:
-            inputs = [_sent("labels", labels), _sent("logits", logits)]
-            outputs = [InferRequestedOutput("loss"), InferRequestedOutput(COLUMN)]
-            client.infer("sparse", inputs, outputs=outputs).as_numpy(COLUMN)
+            _asked(client, "sparse", COLUMN, logits, labels)
 
-        samples = interleaved({BODY: by_safetensors, CLIENT: by_protocol}, repetitions)
-    rows = Row(BODY, samples[BODY]), Row(CLIENT, samples[CLIENT], BODY, ("<=", 1.2))
+        cases = {BODY: by_safetensors, CLIENT: by_protocol}
+        with _triton(logits, labels) if not alone else nullcontext("") as found:
+            if not isinstance(found, str):
+                cases[TRITON] = found
+            samples = interleaved(cases, repetitions)
+    rows = [Row(BODY, samples[BODY]), Row(CLIENT, samples[CLIENT], BODY, ("<=", 1.2))]
+    if not alone:
+        why = found if isinstance(found, str) else ""
+        rows.append(Row(TRITON, samples.get(TRITON), CLIENT, limit=why))
     size = f"{len(logits)} x {logits.shape[1]} float32"
-    note = "Writing the body and reading the answer are part of it."
-    return Table(f"KServe V2, {size}, per class: {logits.nbytes / 1e6:.1f} MB", "ms", rows, (note,))
+    notes = ["Writing the body and reading the answer are part of it."]
+    if not alone:
+        notes.append("Triton is compared with the service, asked by the same client.")
+    title = f"KServe V2, {size}, per class: {logits.nbytes / 1e6:.1f} MB"
+    return Table(title, "ms", tuple(rows), tuple(notes))
+
+
+@contextmanager
+def _triton(logits: Tensor, labels: Tensor) -> Iterator[Callable[[], None] | str]:
+    """Yield what asks Triton for the same, or why it cannot be asked."""
+    with ExitStack() as running:
+        try:
+            server = running.enter_context(servers.pytriton())
+        except NotInstalled as error:
+            yield str(error)
+        except (RuntimeError, OSError) as error:
+            sys.stderr.write(f"{error}\n")  # of any length: for the terminal, not the table
+            yield "it did not start"
+        else:
+            client = running.enter_context(_client(server))
+            yield lambda: _asked(client, "loss", "loss_sum", logits, labels)
+
+
+def _asked(client: Any, model: str, column: str, logits: Tensor, labels: Tensor) -> None:  # noqa: ANN401
+    """Ask for the loss and for a number of each class."""
+    inputs = [_sent("labels", labels), _sent("logits", logits)]
+    outputs = [InferRequestedOutput("loss"), InferRequestedOutput(column)]
+    client.infer(model, inputs, outputs=outputs).as_numpy(column)
 
 
 def _on_one_host(logits: Tensor, labels: Tensor, *, repetitions: int) -> Table:

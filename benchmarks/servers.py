@@ -118,6 +118,23 @@ def mlserver() -> Iterator[Server]:
 
 
 @contextmanager
+def pytriton() -> Iterator[Server]:
+    """Run the loss behind Triton, which PyTriton brings and starts.
+
+    Raises:
+        NotInstalled: it cannot be had here.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
+        command = [
+            *(str(environments.python("pytriton")), "-m", "benchmarks.peers.pytriton"),
+            *(str(port), folder),
+        ]
+        with _running(Launch(command, port, "/v2/models/loss/ready")) as server:
+            yield server
+
+
+@contextmanager
 def bentoml() -> Iterator[Server]:
     """Run the loss behind BentoML.
 

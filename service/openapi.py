@@ -232,8 +232,6 @@ def model_compare_operation() -> dict[str, Any]:
 def _of_features(request: str, response: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     example = {"features": [[0.5, -1.0, 2.0], [0.0, 0.25, 1.0]], "labels": [0, 3], **asked}
     operation = _operation(request, response, example, tracked=False)
-    content = operation["requestBody"]["content"]
-    del content[arrow.MEDIA_TYPE]
     operation["responses"] = {**operation["responses"], **_problems(404)}
     return operation
 

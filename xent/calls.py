@@ -15,7 +15,6 @@ T = TypeVar("T")
 JSON: Final = "application/json"
 RESPONSE: Final = "response"
 CLIENT_ERROR: Final = 400
-SERVER_ERROR: Final = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class State:
 def state_of(view: View, pairs: Iterable[tuple[str, str]]) -> State:
     """Return what an address means; where it names no unit, the newest one with most series."""
     kept = tuple(pairs)[:MOST_PAIRS]
-    every = list(series_of(view))
+    every = series_of(view)
     chosen = [pair for pair in kept if pair[1] and _selects(pair[0])]
     found = matching(view, read(Selection, chosen))
     units = {each.unit for each in found}

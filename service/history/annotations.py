@@ -12,7 +12,7 @@ from service.history.changes import revise
 from service.history.database import Database
 from service.history.questions import Selection
 from service.history.rollups import View, project_of
-from service.history.selection import Series, matching
+from service.history.selection import Schema, Series, matching
 
 NOTE: Final = "note"
 MOST: Final = 1000
@@ -115,19 +115,18 @@ def _series(connection: Connection, project_id: int, name: str) -> int:
 
 
 def _begun(series: list[Series]) -> Iterator[dict[str, Any]]:
-    """Yield the first data of each version of a model, and of each label schema after its first."""
+    """Yield the first data of each version of a model, and of label schemas that have changed."""
     versions: dict[tuple[str, str], int] = {}
-    schemas: dict[tuple[str, int], int] = {}
+    schemas: dict[Schema, int] = {}
     for each in series:
         version = (each.model, each.model_version)
-        schema = (each.schema.name, each.schema.version)
         versions[version] = min(each.first, versions.get(version, each.first))
-        schemas[schema] = min(each.first, schemas.get(schema, each.first))
+        schemas[each.schema] = min(each.first, schemas.get(each.schema, each.first))
     for (model, model_version), time in versions.items():
         yield _annotation(time, "version", f"first data of {model} {model_version}")
-    for (name, number), time in schemas.items():
-        if number > 1:
-            text = f"the classes of label schema {name} changed: version {number}"
+    for schema, time in schemas.items():
+        if schema.changed:
+            text = f"the classes of label schema {schema.name} changed: {schema}"
             yield _annotation(time, "schema", text)
 
 

@@ -82,7 +82,7 @@ def series(view: View, selection: Selection) -> dict[str, Any]:
                     "version": each.schema.version,
                     "classes": len(classes[each.schema.id]),
                     "digest": each.schema.digest,
-                    "changed": each.schema.version > 1,
+                    "changed": each.schema.changed,
                 },
                 "tags": dict(each.tags),
                 "batches": counts["batches"][at],

@@ -63,7 +63,9 @@ class Selection(Question):
     model_version: Names = Field((), description="Of these versions.")
     variant: Names = Field((), description="Under these variants.")
     settings: Names = Field((), description="With settings of these hashes.")
-    label_schema: Names = Field((), description="Labelled under these schemas: name or name@n.")
+    label_schema: Names = Field(
+        (), description="Labelled under these schemas: name or name@version."
+    )
     tags: dict[str, Names] = Field(
         default_factory=dict, description="tag.KEY=value: whose tag KEY has one of these values."
     )

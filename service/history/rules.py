@@ -81,7 +81,9 @@ class Watched(_Part):
     model_version: Names = Field((), description="Of these versions.")
     variant: Names = Field((), description="Under these variants.")
     settings: Names = Field((), description="With settings of these hashes.")
-    label_schema: Names = Field((), description="Labelled under these schemas: name or name@n.")
+    label_schema: Names = Field(
+        (), description="Labelled under these schemas: name or name@version."
+    )
     tags: dict[_Text, Names] = Field(default_factory=dict, description="Whose tags are these.")
     class_: _Text | Annotated[int, Field(ge=0)] | None = Field(
         None, alias="class", description="One class only: its name or index."

@@ -15,6 +15,7 @@ from service.history.stack import Integers, Stack
 
 CHUNK: Final = 500  # series of one query
 PAGE: Final = 4096  # stored rows that are decoded at a time
+VERSION_DIGITS: Final = 8
 BATCHES: Final = 0  # the length of what is read batch by batch
 
 
@@ -24,12 +25,20 @@ Narrow = Callable[[Stack, Integers], None]
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A label schema, without its class names."""
+    """A label schema, without its class names.
+
+    ``changed`` says whether its name stood for other classes before, by the times of batches.
+    """
 
     id: int
     name: str
-    version: int
     digest: str
+    changed: bool
+
+    @property
+    def version(self) -> str:
+        """What tells it from others of its name: of its classes, not of when they were declared."""
+        return self.digest[:VERSION_DIGITS]
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -87,14 +96,14 @@ def matching(view: View, selection: Selection) -> list[Series]:
         found,
         key=lambda each: (
             (each.model, each.model_version, *each.unit, each.schema.name),
-            (each.first, each.schema.digest),  # not its version: that counts declarations
+            (each.first, each.schema.digest),
             sorted(each.tags.items()),
         ),
     )
 
 
-def series_of(view: View) -> Iterator[Series]:
-    """Yield the series of a project that hold batches."""
+def series_of(view: View) -> list[Series]:
+    """Return the series of a project that hold batches."""
     series, schema, batch = tables.series.c, tables.label_schema.c, tables.batch.c
     times_of = select(batch.event_time).where(batch.series_id == series.id).limit(1)
     # Two look-ups in the index each; min and max with a GROUP BY would read all of it.
@@ -104,7 +113,6 @@ def series_of(view: View) -> Iterator[Series]:
         select(
             tables.series,
             schema.name.label("schema_name"),
-            schema.version.label("schema_version"),
             schema.digest.label("schema_digest"),
             first.label("first"),
             last.label("last"),
@@ -112,24 +120,33 @@ def series_of(view: View) -> Iterator[Series]:
         .join(tables.label_schema, schema.id == series.label_schema_id)
         .where(series.project_id == view.project_id)
     )
-    for row in view.connection.execute(query):
-        if row.first is not None:
-            yield Series(
-                id=row.id,
-                name=row.name,
-                model=row.model,
-                model_version=row.model_version,
-                variant=row.variant,
-                family=row.family,
-                settings_hash=row.settings_hash,
-                settings=row.settings,
-                schema=Schema(
-                    row.label_schema_id, row.schema_name, row.schema_version, row.schema_digest
-                ),
-                tags=json.loads(row.tags),
-                first=row.first,
-                last=row.last,
-            )
+    rows = [row for row in view.connection.execute(query) if row.first is not None]
+    began: dict[str, tuple[int, str]] = {}  # schemas: when, and with which classes
+    for row in rows:
+        begin = (row.first, row.schema_digest)
+        began[row.schema_name] = min(begin, began.get(row.schema_name, begin))
+    return [
+        Series(
+            id=row.id,
+            name=row.name,
+            model=row.model,
+            model_version=row.model_version,
+            variant=row.variant,
+            family=row.family,
+            settings_hash=row.settings_hash,
+            settings=row.settings,
+            schema=Schema(
+                row.label_schema_id,
+                row.schema_name,
+                row.schema_digest,
+                began[row.schema_name][1] != row.schema_digest,
+            ),
+            tags=json.loads(row.tags),
+            first=row.first,
+            last=row.last,
+        )
+        for row in rows
+    ]
 
 
 def class_names(connection: Connection, schemas: Iterable[int]) -> dict[int, list[str]]:

@@ -57,7 +57,8 @@ project: Final = Table(
     Column("revision", BigInteger, nullable=False),
 )
 
-# The classes that labels mean. Declared again with other classes, a name gets a new version.
+# The classes that labels mean. `version` counts the declarations of a name with other classes: of
+# those, one without classes means the last. No answer tells it, for it depends on their order.
 label_schema: Final = Table(
     "label_schema",
     METADATA,

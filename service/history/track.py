@@ -79,7 +79,7 @@ def series_name(*parts: str) -> str:
 
     Args:
         parts: project, model, model version, variant, hash of the settings, label schema, digest of
-            its classes (its version counts declarations, in their order), tags as they are stored.
+            its classes, tags as they are stored.
     """
     return blake2b(canonical(parts).encode(), digest_size=HASH_BYTES).hexdigest()
 

@@ -41,8 +41,8 @@ DESCRIPTION: Final = (
     "the logits are evaluated as `POST /loss/{variant}` does, with the same settings and outputs; "
     "the gradient is by the logits. A Softmax, LogSoftmax or Sigmoid at the model's end is left "
     "out, and a diagnostic says so: a loss applies its own. safetensors bodies hold the tensor "
-    "`features` in the place of `logits`. The newest version is asked, or that of `version`, or of "
-    "`/versions/{version}` behind the name."
+    "`features` in the place of `logits`, Arrow streams a column of that name. The newest version "
+    "is asked, or that of `version`, or of `/versions/{version}` behind the name."
 )
 COMPARED: Final = (
     "As `POST /models/{name}/loss/{variant}`, with the `variants` of `POST /compare`: the model is "

@@ -28,10 +28,12 @@ class SchemaOfSeries(BaseModel):
     """What the labels of a series mean."""
 
     name: str
-    version: int = Field(description="1, and one more each time the classes were others.")
+    version: str = Field(
+        description="Of the class names: the parameter `label_schema` takes `name@version`."
+    )
     classes: int = Field(description="How many.")
     digest: str = Field(description="Of the class names.")
-    changed: bool = Field(description="Whether the name stood for other classes before.")
+    changed: bool = Field(description="Whether the name stood for other classes at earlier times.")
 
 
 class SeriesRow(BaseModel):

@@ -12,7 +12,7 @@ import torch
 from pyarrow import ipc
 
 from service.errors import Malformed, invalid
-from service.wire.arrow_columns import Columns, columns_of
+from service.wire.arrow_columns import LOGITS, Columns, columns_of
 from service.wire.arrow_message import (
     RECORD_BATCH,
     SCHEMA,
@@ -32,9 +32,16 @@ ONLY_AXES: Final = (1, -1)
 
 
 class ArrowStream:
-    """Reads one stream, and hands its record batches to the consumer as they come."""
+    """Reads one stream, and hands its record batches to the consumer as they come.
 
-    def __init__(self, consumer: Consumer, terms: Terms) -> None:
+    Args:
+        consumer: takes them.
+        terms: on which they are read.
+        what: the column of numbers: logits, or features that are handed on in their place.
+    """
+
+    def __init__(self, consumer: Consumer, terms: Terms, what: str = LOGITS) -> None:
+        self._what = what
         self._consumer = consumer
         self._terms = terms
         self._held = Buffer(limit=0, expected=0)  # the beginning of the next message
@@ -136,8 +143,8 @@ class ArrowStream:
         if "sample_ids" in document:
             raise invalid("/sample_ids", "rows are named by the column sample_id")
         self.document = document
-        self._columns = columns = columns_of(schema)
-        self._terms.limits.check("logits", (0, columns.classes), 1)
+        self._columns = columns = columns_of(schema, self._what)
+        self._terms.limits.check(self._what, (0, columns.classes), 1)
         self._keep = self._consumer.unknown(
             Payload(
                 document,
@@ -155,7 +162,7 @@ class ArrowStream:
         rows = self._rows + frame.rows
         if frame.rows < 0:
             raise Malformed("a record batch claims a negative number of rows")
-        self._terms.limits.check("logits", (rows, columns.classes), 1)
+        self._terms.limits.check(self._what, (rows, columns.classes), 1)
         try:
             batch = ipc.read_record_batch(ipc.read_message(pa.py_buffer(data)), self._schema)
             batch.validate(full=True)

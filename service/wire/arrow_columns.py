@@ -14,12 +14,19 @@ from service.wire.payload import Body, view
 from service.wire.stream import Part
 
 LOGITS: Final = "logits"
+FEATURES: Final = "features"
 LABEL: Final = "label"
 WEIGHT: Final = "sample_weight"
 ID: Final = "sample_id"
-COLUMNS: Final = (LOGITS, LABEL, WEIGHT, ID)
+BESIDE: Final = (LABEL, WEIGHT, ID)
 # Where the document of a request has the same: what errors point to.
-POINTERS: Final = {LOGITS: "logits", LABEL: "labels", WEIGHT: "sample_weights", ID: "sample_ids"}
+POINTERS: Final = {
+    LOGITS: "logits",
+    FEATURES: "features",
+    LABEL: "labels",
+    WEIGHT: "sample_weights",
+    ID: "sample_ids",
+}
 
 FLOATS: Final = {
     pa.float16(): torch.float16,
@@ -50,8 +57,9 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a stream, as its schema has them."""
+    """The columns of a stream, as its schema has them; ``name`` is that of logits or features."""
 
+    name: str
     logits: Kind
     label: Kind
     weight: Kind | None
@@ -72,32 +80,34 @@ class Columns:
         for name in batch.schema.names:
             _refuse_nulls(name, batch.column(name))
         return Part(
-            _tensor(batch.column(LOGITS), self.logits, memory),
+            _tensor(batch.column(self.name), self.logits, memory),
             _tensor(batch.column(LABEL), self.label, memory),
             None if self.weight is None else _tensor(batch.column(WEIGHT), self.weight, memory),
             Ids(batch.column(ID)) if self.ids else None,
         )
 
 
-def columns_of(schema: pa.Schema) -> Columns:
-    """Return the columns of a stream.
+def columns_of(schema: pa.Schema, what: str = LOGITS) -> Columns:
+    """Return the columns of a stream of logits, or of features.
 
     Raises:
         InvalidDocument: columns that are unknown, missing, named twice or of another type.
     """
     names = list(schema.names)
+    known = (what, *BESIDE)
     for name in names:
-        if name not in COLUMNS:
-            raise invalid("", f"has a column that is unknown; known: {', '.join(COLUMNS)}")
+        if name not in known:
+            raise invalid("", f"has a column that is unknown; known: {', '.join(known)}")
         if names.count(name) > 1:
             raise invalid(f"/{POINTERS[name]}", f"the column {name} is there twice")
-    for name in (LOGITS, LABEL):
+    for name in (what, LABEL):
         if name not in names:
             raise invalid(f"/{POINTERS[name]}", f"the column {name} is required")
     if ID in names and schema.field(ID).type not in IDS:
         raise invalid(f"/{POINTERS[ID]}", f"the column {ID} holds strings or integers")
     return Columns(
-        logits=_logits_kind(schema.field(LOGITS).type),
+        name=what,
+        logits=(_logits_kind if what == LOGITS else _features_kind)(schema.field(what).type),
         label=_label_kind(schema.field(LABEL).type),
         weight=_weight_kind(schema.field(WEIGHT).type) if WEIGHT in names else None,
         ids=ID in names,
@@ -117,6 +127,12 @@ def _logits_kind(kind: pa.DataType) -> Kind:
         "the column logits is a fixed-size list of float16, float32 or float64, as long as there "
         "are classes",
     )
+
+
+def _features_kind(kind: pa.DataType) -> Kind:
+    if _is_list_of(kind, NUMBERS):
+        return Kind(NUMBERS[kind.value_type], (kind.list_size,))
+    raise invalid("/features", "the column features is a fixed-size list of numbers")
 
 
 def _label_kind(kind: pa.DataType) -> Kind:

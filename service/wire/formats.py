@@ -102,6 +102,7 @@ LABELS: Final[Mapping[str, DecodeLabels]] = {
 FEATURES: Final[Mapping[str, DecodeFeatures]] = {
     json.MEDIA_TYPE: features.from_json,
     safetensors.MEDIA_TYPE: features.from_safetensors,
+    arrow.MEDIA_TYPE: features.from_arrow,
 }
 
 

@@ -1,6 +1,7 @@
 """A service behind a real socket, and clients of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,9 @@ from service.history.database import Database, sqlite_url
 from tests.service.harness import Running
 from tests.service.history.histories import history, insert_batches
 from xent import Client, Retries
+from xent.command import app
 
+Run = Callable[..., tuple[int, str, str]]
 EAGER = Retries(attempts=3, base_s=0.001, longest_s=0.5)
 
 
@@ -44,6 +47,23 @@ def client(url: str) -> Iterator[Client]:
     """A client of it."""
     with Client(url, retries=EAGER) as client:
         yield client
+
+
+@pytest.fixture
+def run(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
+    """Run the command against the service: from its arguments to exit code, output and errors."""
+    monkeypatch.setenv("XENT_URL", url)
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = app.run([str(each) for each in arguments])
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return go
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from service.history.database import Database, sqlite_url
 from tests.service.harness import PATIENCE_S, Running, until
 from tests.service.history.histories import START, history, insert_batches
 from tests.xent.answering import Answering, response
+from tests.xent.conftest import Run
 from tests.xent.rows import LABELS, LOGITS
 from xent import Client
 from xent.command import app, show
+from xent.command.doctor import version_of
 
 ROOT = Path(__file__).parent.parent.parent
-Run = Callable[..., tuple[int, str, str]]
 TABLE = pa.table(
     {
         "logits": pa.FixedSizeListArray.from_arrays(pa.array(LOGITS.reshape(-1)), 4),
@@ -38,23 +39,6 @@ TABLE = pa.table(
     }
 )
 WIDE = pa.table({**dict(zip("abcd", LOGITS.T, strict=True)), "target": LABELS})
-
-
-@pytest.fixture
-def run(
-    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
-    """Run the command against the service."""
-    monkeypatch.setenv("XENT_URL", url)
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = app.run([str(each) for each in arguments])
-        found = capsys.readouterr()
-        return code, found.out, found.err
-
-    return go
 
 
 @pytest.fixture
@@ -297,6 +281,11 @@ def test_without_the_server_serve_says_what_to_install(
     code, _, err = run("serve")
     assert code == 2
     assert "pip install 'xent[server]'" in err
+
+
+def test_it_tells_its_version(run: Run) -> None:
+    code, out, err = run("--version")
+    assert (code, out, err) == (0, f"xent {version_of('xent')}\n", "")
 
 
 def test_help_says_how_it_ends(run: Run) -> None:

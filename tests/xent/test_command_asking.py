@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from pyarrow import parquet
+from pyarrow import csv, parquet
 from safetensors.torch import save_file
 
 from service.history.database import Database, sqlite_url
 from tests.service.harness import Running
 from tests.service.history.histories import insert_batches
 from tests.service.history.test_alerts import FROM, batches
-from tests.service.models.nets import linear, node, save
+from tests.service.models.nets import FEATURES, linear, node, save
+from tests.service.models.nets import LABELS as EYES
+from tests.service.models.nets import LOGITS as EYES_LOGITS
+from tests.xent.conftest import Run
 from tests.xent.rows import LABELS, LOGITS
 from xent import Client, Track
-from xent.command import app
 
-Run = Callable[..., tuple[int, str, str]]
 _HELD = io.BytesIO()
 np.save(_HELD, LABELS)
 ONE = _HELD.getvalue()
@@ -46,23 +47,9 @@ def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 @pytest.fixture
-def run(
-    keeping: Client,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Run:
-    """Run the command against the service."""
-    monkeypatch.setenv("XENT_URL", keeping.configuration.url)
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = app.run([str(each) for each in arguments])
-        found = capsys.readouterr()
-        return code, found.out, found.err
-
-    return go
+def url(keeping: Client) -> str:
+    """Where it is."""
+    return keeping.configuration.url
 
 
 def test_alerts_are_added_told_and_removed(run: Run) -> None:
@@ -190,6 +177,108 @@ def test_an_empty_file_of_labels_is_refused_by_the_service(run: Run, tmp_path: P
     assert run("labels", "a.csv", *of)[0] == 4
 
 
+def holding(kind: str, folder: Path) -> list[Path]:
+    """Write features and labels, weights and names where the format has them; return the files."""
+    path = folder / f"features.{kind}"
+    weights = np.linspace(0.5, 2, len(FEATURES))
+    ids = [f"row {at}" for at in range(len(FEATURES))]
+    rest = {"target": EYES, "sample_weight": weights, "sample_id": ids}
+    wide = pa.table({**dict(zip("abcde", FEATURES.T, strict=True)), **rest, "words": ids})
+    if kind == "npy":
+        np.save(path, FEATURES)
+        np.save(folder / "labels.npy", EYES)
+        return [path, folder / "labels.npy"]
+    if kind == "npz":
+        np.savez(path, features=FEATURES, y=EYES, sample_weights=weights, sample_ids=ids)
+    elif kind == "safetensors":
+        arrays = {"features": FEATURES, "labels": EYES, "sample_weights": weights}
+        save_file({name: torch.from_numpy(each) for name, each in arrays.items()}, path)
+    elif kind == "parquet":
+        parquet.write_table(wide, path, row_group_size=7)
+    elif kind == "csv":
+        csv.write_csv(wide.drop_columns(["words"]), path)
+    else:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(FEATURES.reshape(-1)), 5)
+        table = pa.table({"features": column, **rest})
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=9)
+    return [path]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "parquet", "arrow", "csv"])
+def test_features_go_through_a_model(kind: str, keeping: Client, run: Run, tmp_path: Path) -> None:
+    files = holding(kind, tmp_path)
+    weights = None if kind == "npy" else np.linspace(0.5, 2, len(FEATURES))
+    expected = keeping.loss("focal", EYES_LOGITS, EYES, sample_weights=weights, gamma=1.5)
+    asked = ("--through", "eyes", "--gamma", "1.5", "--hardest", 1, "--json")
+    code, out, err = run("loss", "focal", *files, *asked)
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert found["model"] == {"name": "eyes", "version": "1"}
+    named = kind not in ("npy", "safetensors")
+    (row,) = found["hardest"]["row"]
+    assert found["hardest"].get("id") == ([f"row {row}"] if named else None)
+
+
+def test_variants_are_compared_through_a_version_of_a_model(
+    keeping: Client, run: Run, tmp_path: Path
+) -> None:
+    of = (*holding("npz", tmp_path), "--through", "eyes/1", "-v", "sparse")
+    code, out, err = run("compare", *of, "--json")
+    (found,) = json.loads(out)["results"]
+    weights = np.linspace(0.5, 2, len(FEATURES))
+    expected = keeping.loss("sparse", EYES_LOGITS, EYES, sample_weights=weights)
+    assert (code, err) == (0, "")
+    assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert run("compare", *of)[0] == 0
+
+
+def test_what_goes_through_a_model_is_tracked_as_its(
+    keeping: Client, run: Run, tmp_path: Path
+) -> None:
+    of = (*holding("npy", tmp_path), "--through", "eyes", "--project", "seen")
+    code, _, err = run("loss", "sparse", *of, "--model-version", "1")
+    assert code == 2
+    assert err == "xent: tracking needs --label-schema\n"
+    names = ("--label-schema", "letters", "--class-names", "a,b,c,d")
+    assert run("loss", "sparse", *of, *names)[0] == 0
+    (series,) = keeping.project("seen").series().table.rows()
+    assert (series["model"], series["model_version"]) == ("eyes", "1")
+    code, _, err = run("loss", "sparse", *of, *names, "--model", "others")
+    assert code == 4
+    assert "leave it out" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["FILE", "--through", "eyes", "--local"], 2, "--local asks no service"),
+        (["FILE", "--through", "eyes/9"], 4, "9"),
+        (["FILE", "--through", "nobody"], 4, "no such model"),
+        (["FILE", "--through", "broken"], 4, "broken"),
+        (["FILE", "--through", "eyes", "--label", "no"], 2, "has no no, but features"),
+        (["FILE", "FILE", "FILE", "--through", "eyes"], 2, "one file, or two"),
+        (["a.txt", "--through", "eyes"], 2, "a.txt: not one of"),
+        (["missing.npz", "--through", "eyes"], 2, "missing.npz: No such file"),
+        (["logits.npz", "--through", "eyes"], 2, "logits.npz has no features, but logits"),
+        (["empty.csv", "--through", "eyes"], 2, "empty.csv has no features, but labels"),
+        (["words.csv", "--through", "eyes"], 2, "words.csv, lines 2 to 2: could not convert"),
+    ],
+)
+def test_what_is_wrong_with_features_is_one_line(
+    words: list[str], code: int, said: str, run: Run, tmp_path: Path
+) -> None:
+    (file,) = holding("npz", tmp_path)
+    np.savez(tmp_path / "logits.npz", logits=LOGITS, labels=LABELS)
+    (tmp_path / "empty.csv").write_text("label\n1\n")
+    (tmp_path / "words.csv").write_text("a,label\nx,1\n")
+    found, _, err = run("loss", "sparse", *(file if each == "FILE" else each for each in words))
+    assert found == code
+    assert said in err
+    assert err.count("\n") == 1
+
+
 def test_models_are_listed(run: Run) -> None:
     code, out, err = run("models")
     assert (code, err) == (0, "")
@@ -201,7 +290,7 @@ def test_models_are_listed(run: Run) -> None:
     assert run("models", "nobody")[0] == 4
 
 
-def test_a_service_without_models_says_where_they_would_be(run: Run, url: str) -> None:
-    code, out, _ = run("models", "--url", url)
+def test_a_service_without_models_says_where_they_would_be(run: Run, service: Running) -> None:
+    code, out, _ = run("models", "--url", f"http://127.0.0.1:{service.port}")
     assert code == 0
     assert "XENT_MODELS_DIR" in out

@@ -16,7 +16,6 @@ SETTINGS_PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     name="xent",
-    help="Cross-entropy losses over HTTP. XENT_URL names the service, XENT_API_KEY opens it.",
     epilog=exits.EPILOG,
     no_args_is_help=True,
     add_completion=True,
@@ -31,6 +30,25 @@ app.command(epilog=exits.EPILOG)(alerts.alerts)
 app.command()(models.models)
 app.command(context_settings=SETTINGS_PASS)(graphs.export_onnx)
 app.command()(doctor.doctor)
+
+
+def _versions(wanted: bool) -> None:
+    if wanted:
+        show.console().print(f"xent {doctor.version_of('xent')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_versions, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Cross-entropy losses over HTTP. XENT_URL names the service, XENT_API_KEY opens it."""
 
 
 @app.command()

@@ -63,12 +63,12 @@ def doctor(
 
 
 def _here() -> Iterator[Finding]:
-    yield Finding("xent", "fine", f"{_version('xent')}, Python {platform.python_version()}")
+    yield Finding("xent", "fine", f"{version_of('xent')}, Python {platform.python_version()}")
     for package in ("numpy", "httpx2"):
-        yield Finding(package, "fine", _version(package))
+        yield Finding(package, "fine", version_of(package))
     for package, purpose in OPTIONAL.items():
         there = importlib.util.find_spec(package) is not None
-        said = _version(package) if there else f"not installed; it is for: {purpose}"
+        said = version_of(package) if there else f"not installed; it is for: {purpose}"
         yield Finding(package, "fine" if there else "absent", said)
 
 
@@ -105,7 +105,7 @@ def _answering(client: Client) -> Iterator[Finding]:
     ready = client.ready()
     more = ", ".join(f"{name} {value}" for name, value in ready.items() if name != "ready")
     yield Finding("service", "fine", f"takes work: {more}")
-    theirs, ours = client.openapi()["info"]["version"], _version("xent")
+    theirs, ours = client.openapi()["info"]["version"], version_of("xent")
     said = f"{theirs} there, {ours} here"
     yield Finding("versions", "fine" if ours in (theirs, UNINSTALLED) else "wrong", said)
     key = f"a key from {KEY}" if client.configuration.key else "no key"
@@ -121,7 +121,8 @@ def _answering(client: Client) -> Iterator[Finding]:
         yield Finding("evaluation", "fine" if right else "wrong", f"log 2 is {loss}")
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of a package, or that it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,9 +34,11 @@ class Source:
     """A batch in files.
 
     Attributes:
-        logits: as a client takes them; without labels, chunks that hold both.
+        logits: as a client takes them; without labels, chunks that hold both. Or features, for a
+            model of the service to make logits of.
         labels: ``None`` where they are in the chunks.
         sample_weights: likewise.
+        sample_ids: names of the rows, where features have them.
         rows: how many there are, where that is known and they come in chunks.
         advance: told how many rows of chunks were read.
     """
@@ -43,6 +46,7 @@ class Source:
     logits: object
     labels: object = None
     sample_weights: object = None
+    sample_ids: list[Any] | None = None
     rows: int | None = None
     advance: Advance = lambda _: None
 
@@ -90,6 +94,55 @@ def open_batch(paths: Sequence[Path], label: str | None = None) -> Source:
         raise InvalidBatch(f"{paths[0]}: {error.strerror or error}") from None
 
 
+def open_features(paths: Sequence[Path], label: str | None = None) -> Source:
+    """Return the features and labels that files hold, as a whole.
+
+    Args:
+        paths: one file; or two of NumPy, features and labels.
+        label: the column of labels; ``None`` for label, labels, target or y.
+
+    Raises:
+        InvalidBatch: files that are not there, of another kind, or without features and labels.
+        Missing: pyarrow is not installed, which Parquet and Arrow need.
+    """
+    try:
+        if len(paths) == PAIR:
+            features, labels = (_npy(path) for path in paths)
+            return Source(features, labels)
+        if len(paths) != 1:
+            raise InvalidBatch(f"give one file, or two: x.npy y.npy; not {len(paths)}")
+        (path,) = paths
+        reader = COLUMNS_OF.get(path.suffix.lower())
+        if reader is None:
+            raise InvalidBatch(f"{path}: not one of {SUFFIXES}")
+        columns = dict(reader(path))
+    except OSError as error:
+        raise InvalidBatch(f"{paths[0]}: {error.strerror or error}") from None
+    labels = _numbers(columns.pop(_label(list(columns), path, label)), path)
+    others = {COLUMNS[name]: columns.pop(name) for name in OTHERS if name in columns}
+    ids, weights = others.get("sample_id"), others.get("sample_weight")
+    return Source(
+        _features(columns, path),
+        labels,
+        None if weights is None else _numbers(weights, path),
+        None if ids is None else list(plain(ids)),  # type: ignore[call-overload]
+    )
+
+
+def _features(columns: Mapping[str, Any], path: Path) -> object:
+    """Return the features; of a table without a column of that name all numbers, in their order."""
+    if "features" in columns:
+        return _numbers(columns["features"], path)
+    numbers = [
+        np.asarray(_numbers(column, path))
+        for column in columns.values()
+        if isinstance(column, tuple) or _holds_numbers(getattr(column, "type", ""))
+    ]
+    if not numbers:
+        raise InvalidBatch(f"{path} has no features, but {', '.join(columns) or 'labels'}")
+    return np.column_stack(numbers)
+
+
 def open_labels(path: Path, label: str | None = None) -> tuple[object, list[Any] | None]:
     """Return the labels that a file holds, and the names of their rows where it has them.
 
@@ -111,10 +164,18 @@ def open_labels(path: Path, label: str | None = None) -> tuple[object, list[Any]
     except OSError as error:
         raise InvalidBatch(f"{path}: {error.strerror or error}") from None
     names = next((columns[name] for name in IDS if name in columns), None)
-    found = columns[_label(list(columns), path, label)]
-    if isinstance(found, tuple):
-        found = _whole(_reals([found], path, 2)[0])
+    found = _numbers(columns[_label(list(columns), path, label)], path)
     return found, None if names is None else list(plain(names))  # type: ignore[call-overload]
+
+
+def _numbers(column: Any, path: Path) -> Any:  # noqa: ANN401  (of any library)
+    """Return a column; one of text as the numbers that it says."""
+    return _whole(_reals([column], path, 2)[0]) if isinstance(column, tuple) else column
+
+
+def _holds_numbers(kind: object) -> bool:
+    """Tell whether a type of pyarrow is one of numbers."""
+    return str(kind).startswith(("float", "halffloat", "double", "int", "uint"))
 
 
 def _npy(path: Path) -> Array:
@@ -165,22 +226,18 @@ def _source(arrays: Mapping[str, Any], path: Path, label: str | None) -> Source:
 
 
 def _parquet_columns(path: Path) -> Mapping[str, Any]:
-    try:
-        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise missing("pyarrow", "reading Parquet") from None
-    try:
-        table = parquet.read_table(path)
-    except ArrowInvalid as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-    return dict(zip(table.column_names, table.columns, strict=True))
+    with _parquet_file(path) as file:
+        return _table_columns(file.read())
 
 
 def _arrow_columns(path: Path) -> Mapping[str, Any]:
     schema, batches = _arrow_batches(path)
     from pyarrow import Table  # noqa: PLC0415  (there: the line above needs it)
 
-    table = Table.from_batches(list(batches), schema)
+    return _table_columns(Table.from_batches(list(batches), schema))
+
+
+def _table_columns(table: Any) -> Mapping[str, Any]:  # noqa: ANN401  (a table of pyarrow)
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
@@ -201,16 +258,22 @@ def _label(names: Sequence[str], path: Path, label: str | None) -> str:
     raise InvalidBatch(f"{path} has no {wanted}, but {', '.join(names)}: name it with --label")
 
 
-def _parquet(path: Path, label: str | None) -> Source:
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """Yield the file; what turns out to be invalid about it is an invalid batch."""
     try:
         from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
     except ImportError:
         raise missing("pyarrow", "reading Parquet") from None
     try:
-        file = parquet.ParquetFile(path)
+        yield parquet.ParquetFile(path)
     except ArrowInvalid as error:
         raise InvalidBatch(f"{path}: {error}") from None
-    columns = _columns(file.schema_arrow, path, label)
+
+
+def _parquet(path: Path, label: str | None) -> Source:
+    with _parquet_file(path) as file:
+        columns = _columns(file.schema_arrow, path, label)
     source = Source(None, rows=file.metadata.num_rows)
 
     def read() -> Iterator[Mapping[str, Any]]:
@@ -259,9 +322,7 @@ def _columns(schema: Any, path: Path, label: str | None) -> dict[str, str]:  # n
     numbers = [
         field.name
         for field in schema
-        if field.name != name
-        and field.name not in others
-        and str(field.type).startswith(("float", "halffloat", "double", "int", "uint"))
+        if field.name != name and field.name not in others and _holds_numbers(field.type)
     ]
     if not numbers:
         raise InvalidBatch(f"{path} has no logits, but {', '.join(schema.names)}")

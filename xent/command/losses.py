@@ -13,7 +13,7 @@ from rich.markup import escape
 from xent.answers import Answer, Comparison
 from xent.client import Client
 from xent.command import exits, given, show
-from xent.command.files import SUFFIXES, Source, open_batch
+from xent.command.files import SUFFIXES, Source, open_batch, open_features
 from xent.command.progress import following
 from xent.errors import InvalidBatch
 from xent.tracking import Track
@@ -65,6 +65,14 @@ ClassNames = Annotated[
     str | None,
     typer.Option(help="Names with commas, or a file with one a line.", rich_help_panel=READING),
 ]
+Through = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[/VERSION]",
+        help="The files hold features: this model of the service makes the logits.",
+        rich_help_panel=READING,
+    ),
+]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", help="KEY=VALUE.", rich_help_panel=TRACKING)
 ]
@@ -89,6 +97,7 @@ def loss(  # noqa: PLR0913  (the options of the command)
     device: Device = "auto",
     as_json: Json = False,
     label: Label = None,
+    through: Through = None,
     reduction: Reduction = None,
     normaliser: Normaliser = None,
     label_kind: LabelKind = None,
@@ -131,6 +140,7 @@ def loss(  # noqa: PLR0913  (the options of the command)
         track=_track(
             names,
             tag,
+            known=through is not None,
             project=project,
             model=model,
             model_version=model_version,
@@ -148,10 +158,10 @@ def loss(  # noqa: PLR0913  (the options of the command)
         "per_sample": per_sample,
     }
     options["outputs"] = [name for name, wanted in outputs.items() if wanted]
-    source = open_batch(files, label)
-    with asked(url, device if local else None) as client:
+    source = _opened(files, label, through)
+    with asked(url, device if local else None, through) as whom:
         answer: Answer = _sent(
-            client.evaluate, source, {"settings": settings, **options}, variant, quiet=as_json
+            whom.evaluate, source, {"settings": settings, **options}, variant, quiet=as_json
         )
     _written(gradient, answer.gradient)
     _written(per_sample, answer.per_sample)
@@ -172,6 +182,7 @@ def compare(  # noqa: PLR0913  (the options of the command)
     device: Device = "auto",
     as_json: Json = False,
     label: Label = None,
+    through: Through = None,
     reduction: Reduction = None,
     normaliser: Normaliser = None,
     label_kind: LabelKind = None,
@@ -191,10 +202,10 @@ def compare(  # noqa: PLR0913  (the options of the command)
         input=input,
         nonfinite=nonfinite,
     )
-    source = open_batch(files, label)
-    with asked(url, device if local else None) as client:
+    source = _opened(files, label, through)
+    with asked(url, device if local else None, through) as whom:
         answer: Comparison = _sent(
-            client.compare, source, {"variants": specs, **options}, quiet=as_json
+            whom.compare, source, {"variants": specs, **options}, quiet=as_json
         )
     if as_json:
         show.as_json(answer.json())
@@ -203,15 +214,29 @@ def compare(  # noqa: PLR0913  (the options of the command)
 
 
 @contextmanager
-def asked(url: str | None, device: str | None) -> Iterator[Any]:
-    """Yield whom to ask: a client, or with a device the core in this process."""
+def asked(url: str | None, device: str | None, through: str | None = None) -> Iterator[Any]:
+    """Yield whom to ask: a client, a model of its service, or with a device the core right here.
+
+    Raises:
+        InvalidBatch: a device and a model.
+    """
     if device is None:
         with Client(url) as client:
-            yield client
+            if through is None:
+                yield client
+            else:
+                name, _, version = through.partition("/")
+                yield client.model(name, version or None)
+    elif through is not None:
+        raise InvalidBatch("--through asks a model of the service, --local asks no service")
     else:
         from xent.local import Local  # noqa: PLC0415  (needs PyTorch)
 
         yield Local(device)
+
+
+def _opened(files: list[Path], label: str | None, through: str | None) -> Source:
+    return open_batch(files, label) if through is None else open_features(files, label)
 
 
 def _said(**options: Any) -> dict[str, Any]:  # noqa: ANN401  (of options)
@@ -225,26 +250,26 @@ def _sent(
     *variant: str,
     quiet: bool,
 ) -> Any:  # noqa: ANN401  (its answer)
-    weights = {} if source.sample_weights is None else {"sample_weights": source.sample_weights}
+    of_rows = _said(sample_weights=source.sample_weights, sample_ids=source.sample_ids)
     with following(source, quiet=quiet) as progress:
-        return ask(*variant, source.logits, source.labels, **options, **weights, **progress)
+        return ask(*variant, source.logits, source.labels, **options, **of_rows, **progress)
 
 
-def _track(names: list[str] | None, tags: list[str] | None, **given: str | None) -> Track | None:
+def _track(
+    names: list[str] | None, tags: list[str] | None, *, known: bool, **given: str | None
+) -> Track | None:
+    """Return what is tracked; ``known``: the service runs the model, and knows its name."""
     if given["project"] is None:
         extra = [name for name, value in given.items() if value is not None]
         if extra:
             raise InvalidBatch(f"--{extra[0].replace('_', '-')} is of no use without --project")
         return None
-    absent = [
-        f"--{name.replace('_', '-')}"
-        for name in ("model", "model_version", "label_schema")
-        if given[name] is None
-    ]
+    needed = ("label_schema",) if known else ("model", "model_version", "label_schema")
+    absent = [f"--{name.replace('_', '-')}" for name in needed if given[name] is None]
     if absent:
         raise InvalidBatch(f"tracking needs {', '.join(absent)}")
     pairs = dict(each.partition("=")[::2] for each in tags or ())
-    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    said: dict[str, Any] = {"model": None, "model_version": None, **_said(**given)}
     return Track(**said, classes=names, tags=pairs)
 
 

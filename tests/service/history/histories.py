@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, insert, select, update
 from service.history import tables, times
 from service.history.database import Database
 from service.history.sums import BIN, BINS, BUCKET, CLASS, REPLICATE, REPLICATES, SKETCH, Sums
-from service.history.track import series_name
+from service.history.track import classes_digest, series_name
 from xentcore import bucket_bounds
 
 Floats = NDArray[np.float64]
@@ -192,7 +192,7 @@ def insert_batch(connection: Connection, batch: Batch, known: Known) -> None:
         connection,
         tables.label_schema,
         {"project_id": project, "name": batch.schema, "version": batch.schema_version},
-        {"digest": _digest(batch.names), "classes": json.dumps(batch.names)},
+        {"digest": classes_digest(batch.names), "classes": json.dumps(batch.names)},
     )
     series = _one(
         known,
@@ -210,7 +210,7 @@ def insert_batch(connection: Connection, batch: Batch, known: Known) -> None:
         {
             "name": series_name(
                 *(batch.project, batch.model, batch.version, batch.variant),
-                *(_digest(batch.settings), batch.schema, _digest(batch.names)),
+                *(_digest(batch.settings), batch.schema, classes_digest(batch.names)),
                 json.dumps(dict(sorted(batch.tags.items()))),
             ),
             "family": "softmax",
@@ -241,6 +241,11 @@ def insert_batch(connection: Connection, batch: Batch, known: Known) -> None:
         .where(tables.project.c.id == project)
         .values(revision=tables.project.c.revision + 1)
     )
+
+
+def animals(*names: str) -> str:
+    """Return what the label schema of these classes is called."""
+    return f"animals@{classes_digest(names)[:8]}"
 
 
 def _digest(value: object) -> str:

@@ -103,7 +103,7 @@ def test_tags_and_models_are_compared(database: Database) -> None:
         ({"variant": "focal"}, "variant"),
         ({"settings": '{"gamma":1}'}, "settings"),
         ({"schema": "pets"}, "label_schema"),
-        ({"schema_version": 2}, "label_schema"),
+        ({"schema_version": 2, "names": NAMES[::-1]}, "label_schema"),
     ],
 )
 def test_losses_of_different_units_are_not_compared(

@@ -1,5 +1,6 @@
 """Migrations, and the two kinds of transaction."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.history.database import Database, sqlite_url, url_of
 from service.history.migrations import upgrade
-from service.history.tables import METADATA, dirty, project, series
+from service.history.tables import METADATA, alert, dirty, project, series
 from service.history.track import series_name
 from tests.service.history.postgres import Postgres
 
@@ -34,6 +35,17 @@ BEFORE_NAMES = (
     "(2, 1, 'eyes', '1', 'sparse', 'softmax', '00ff', '{}', 1, '{\"site\":\"Zürich\"}', 'b')",
     "INSERT INTO dirty (series_id, start) VALUES (2, 0)",
 )
+
+
+# What rules selected while versions of label schemas were numbers.
+BEFORE_VERSIONS = (
+    "INSERT INTO project (id, name, revision) VALUES (1, 'zoo', 1), (2, 'farm', 1)",
+    "INSERT INTO label_schema (id, project_id, name, version, digest, classes) "
+    "VALUES (1, 1, 'animals', 1, '0123456789abcdef', '[]'), "
+    "(2, 1, 'animals', 2, 'fedcba9876543210', '[]'), (3, 2, 'animals', 1, 'beefbeefbeef', '[]')",
+)
+SELECTED = [["animals@2", "animals"], ["animals@1", "animals@3"], ["animals@2"], []]
+RENAMED = [["animals@fedcba98", "animals"], ["animals@01234567", "animals@3"], ["animals@2"], []]
 
 
 def names(database: Database) -> list[str]:
@@ -74,6 +86,28 @@ def test_series_that_are_there_get_the_names_that_the_code_gives(empty_url: str)
         tags: series_name("zoo", "eyes", "1", "sparse", "00ff", "animals", "beef", tags)
         for tags in ("{}", '{"site":"Zürich"}')
     }
+    database.close()
+
+
+def test_rules_name_versions_of_label_schemas_after_their_classes(empty_url: str) -> None:
+    database = Database(empty_url)
+    with database.writing() as connection:
+        upgrade(connection, "0002")
+        for statement in BEFORE_VERSIONS:
+            connection.exec_driver_sql(statement)
+        for key, selected in enumerate(SELECTED):
+            selection = {"label_schema": selected, "tags": {"site": "Zürich"}}
+            rule = json.dumps({"name": f"r{key}", "selection": selection})
+            project_id = 2 if key == 2 else 1
+            row = {"id": key + 1, "project_id": project_id, "name": f"r{key}", "rule": rule}
+            same = {"created": 0, "state": "no_data", "since": 0, "detail": "{}"}
+            connection.execute(insert(alert).values(**row, **same))
+    database.migrate()
+    with database.reading() as connection:
+        rules = connection.execute(select(alert.c.rule).order_by(alert.c.id)).scalars()
+        found = [json.loads(rule)["selection"] for rule in rules]
+    assert [each["label_schema"] for each in found] == RENAMED
+    assert all(each["tags"] == {"site": "Zürich"} for each in found)
     database.close()
 
 

@@ -1,9 +1,10 @@
-"""The interval of normalised entropy against simulation: rows that the core evaluated.
+"""Intervals and alarms of normalised entropy against simulation: rows that the core evaluated.
 
 Of 300 intervals at 95 %, fewer than 92 % hold what is estimated in one of a hundred seeds.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.history import entropy, stack
+from service.history.detection import Target, Watch, detect, reference_target
 from service.history.metrics import METRICS
+from service.history.moments import Moments
 from service.history.summing import Source, sums_of
 from service.history.sums import Sums
 from tests.service.history.merging import merge
@@ -20,6 +23,8 @@ from xentcore import Evaluation, Spec
 from xentcore.variants.weighted import WeightedSettings
 
 TRIALS = 300
+BUCKETS = 250
+ALPHA = 0.05
 FREQUENCIES = np.array([0.5, 0.25, 0.15, 0.07, 0.03])
 YES = np.array([0.02, 0.1, 0.3, 0.5])
 
@@ -112,6 +117,49 @@ def test_it_errs_on_the_wide_side_for_yes_and_no(make: Make) -> None:
     held, width = estimated(Spec("binary"), make, 400, trials=150)
     assert held.mean() >= 0.95
     assert np.median(width) < 3
+
+
+@pytest.fixture(scope="module")
+def buckets() -> Callable[[str, Make], Moments]:
+    """Evaluates many buckets of 50 rows, once for each variant and kind of rows."""
+
+    @cache
+    def made(variant: str, make: Make) -> Moments:
+        random = np.random.default_rng(13)
+        stored = [evaluated(Spec(variant), make(random, 50)).columns() for _ in range(BUCKETS)]
+        rows = [[each[name] for name in entropy.COLUMNS] for each in stored]
+        return entropy.moments(stack.decode(entropy.COLUMNS, rows))
+
+    return made
+
+
+def drawn(every: Moments, random: np.random.Generator, count: int) -> Moments:
+    """Return so many buckets, each drawn from all."""
+    place = random.integers(len(every), size=count)
+    return Moments(*(each[place] for each in every.sums()))
+
+
+@pytest.mark.parametrize("kind", ["threshold", "reference", "cusum"])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("variant", "make"), [("sparse", learned), ("sparse", ignorant), ("binary", clicks)]
+)
+def test_no_change_seldom_raises_an_alarm_at_any_look(
+    kind: str, sign: int, variant: str, make: Make, buckets: Callable[[str, Make], Moments]
+) -> None:
+    """On the edge: what is watched is drawn from the buckets whose ratio is the target."""
+    every = buckets(variant, make)
+    random = np.random.default_rng(17)
+    runs, alarms = 20, 0
+    for _ in range(runs):
+        target: Target | None = Target(float(every.total().mean), ALPHA)
+        if kind == "reference":
+            target = reference_target(drawn(every, random, 40), sign, ALPHA)
+        assert target is not None
+        watch = Watch(target, sign, first=500, shift=0.02 if kind == "cusum" else None)
+        alarms += detect(drawn(every, random, 100), watch).since is not None
+    # Of 20 runs at 5 %, more than 3 come in one of sixty.
+    assert alarms <= 3
 
 
 def test_batches_without_a_prior_are_left_out() -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.service.history.histories import (
     NAMES,
     START,
     Batch,
+    animals,
     history,
     insert_batches,
     simulated,
@@ -75,7 +77,8 @@ def test_series_are_listed(recorded: Database) -> None:
     assert found[0]["settings"] == {"gamma": 2.0}
     assert found[0]["tags"] == {"site": "oslo"}
     schema = found[0]["label_schema"]
-    assert (schema["version"], schema["classes"], schema["changed"]) == (2, 5, True)
+    assert f"{schema['name']}@{schema['version']}" == animals(*NAMES, "eel")
+    assert (schema["classes"], schema["changed"]) == (5, True)
     assert found[1]["label_schema"]["changed"] is False
     mine = [sums_of(each) for each in BATCHES if each.version == "v2"]
     assert found[2]["batches"] == len(mine)
@@ -94,7 +97,7 @@ def test_series_of_a_time_count_what_is_in_it(recorded: Database) -> None:
         ("model", ["m"]),
         ("model_version", ["v1", "v2"]),
         ("variant", ["focal", "sparse"]),
-        ("label_schema", ["animals@1", "animals@2"]),
+        ("label_schema", sorted([animals(*NAMES), animals(*NAMES, "eel")])),
         ("tag", ["site"]),
         ("tag.site", ["oslo"]),
         ("tag.line", []),
@@ -129,10 +132,27 @@ def happened(database: Database, *query: tuple[str, str]) -> list[dict[str, Any]
     return found
 
 
+def test_what_changed_is_told_by_the_times_of_batches_not_by_their_arrival(
+    database: Database,
+) -> None:
+    late = Batch("late", START + times.HOUR, BATCHES[0].rows, model="n", names=NAMES[::-1])
+    early = replace(late, batch_id="early", time=START, schema_version=2, names=NAMES, model="m")
+    insert_batches(database, [late, early])
+    for query in ([], [("model", "n")]):
+        changed = {
+            each["model"]: each["label_schema"]["changed"]
+            for each in ask(database, Selection, listing.series, query)["series"]
+        }
+        assert changed == {"n": True} if query else {"m": False, "n": True}
+        (told,) = [each for each in happened(database, *query) if each["kind"] == "schema"]
+        assert told["time"] == times.text(late.time)
+        assert told["text"].endswith(f"changed: {animals(*NAMES[::-1])}")
+
+
 def test_what_began_is_told(recorded: Database) -> None:
     found = happened(recorded)
     assert [(each["kind"], each["text"]) for each in found] == [
-        ("schema", "the classes of label schema animals changed: version 2"),
+        ("schema", f"the classes of label schema animals changed: {animals(*NAMES, 'eel')}"),
         *(("version", f"first data of m v{version}") for version in by_first()),
     ]
     assert found[0]["time"] == "2026-01-01T01:00:00Z"

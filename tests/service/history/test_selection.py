@@ -14,11 +14,13 @@ from service.history import times, timeseries
 from service.history.database import Database
 from service.history.questions import Question, Selection, read
 from service.history.rollups import view
-from service.history.selection import BATCHES, Piece, cover, gather, matching
+from service.history.selection import BATCHES, Piece, Schema, cover, gather, matching
+from service.history.track import classes_digest
 from tests.service.history.histories import (
     NAMES,
     START,
     Batch,
+    animals,
     history,
     insert_batches,
     simulated,
@@ -98,7 +100,7 @@ def many_series() -> list[Batch]:
         ([("tag.site", "oslo")], [1]),
         ([("tag.site", "oslo"), ("tag.site", "rome")], [1, 2]),
         ([("tag.site", "oslo"), ("tag.line", "2")], []),
-        ([("label_schema", "animals@2")], [4]),
+        ([("label_schema", animals(*NAMES, "eel"))], [4]),
         ([("label_schema", "animals")], [0, 1, 2, 3, 4]),
         ([("model", ""), ("variant", "focal")], [3]),
     ],
@@ -113,6 +115,11 @@ def test_parameters_say_which_series(
         rows = gather(seen, series, cover(Selection(), series), ["loss_sum"]).sums
     expected = sorted(sums_of(batches[each]).loss_sum for each in found)
     assert sorted(rows.scalars["loss_sum"].tolist()) == pytest.approx(expected)
+
+
+def test_a_label_schema_is_called_after_its_classes() -> None:
+    schema = Schema(1, "animals", classes_digest(("ant", "bee")), changed=False)
+    assert str(schema) == "animals@2ff1e033"  # for ever
 
 
 def test_the_order_of_series_is_not_that_of_their_arrival(database: Database) -> None:

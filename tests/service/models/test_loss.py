@@ -1,6 +1,7 @@
 """Losses of what models make of features, against POST /loss of what NumPy and PyTorch make."""
 
 import base64
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 from safetensors.torch import save as as_safetensors
 
-from tests.service.batches import safetensors
+from tests.service.batches import ARROW, arrow, batch_of, cut, safetensors
 from tests.service.harness import SAFETENSORS, Running
 from tests.service.models.nets import (
     CLASSES,
@@ -338,13 +339,73 @@ def test_features_in_half_of_a_float32(serving: Running, folder: Path) -> None:
     close(serving.client.post("/models/brain/loss/sparse", json=document).json(), theirs)
 
 
-def test_features_do_not_come_as_an_arrow_stream(serving: Running, folder: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_features_come_as_an_arrow_stream(serving: Running, folder: Path, packed: bool) -> None:
     save(folder, linear(), "streamed")
-    arrow = {"content-type": "application/vnd.apache.arrow.stream"}
-    for asks in ("loss/sparse", "compare"):
-        answer = serving.client.post(f"/models/streamed/{asks}", content=b"", headers=arrow)
-        assert answer.status_code == 415
-        assert "supported: application/json, application/x-safetensors" in answer.json()["detail"]
+    weights = np.linspace(0.5, 2, len(LABELS))
+    ids = [f"row {at}" for at in range(len(LABELS))]
+    columns = {"features": FEATURES, "label": LABELS, "sample_weight": weights, "sample_id": ids}
+    parts = list(cut(batch_of(columns), 7))
+    headers = {"content-type": ARROW, **({"content-encoding": "gzip"} if packed else {})}
+
+    def streamed(asks: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401
+        body = arrow(parts, **request)
+        sent = gzip.compress(body) if packed else body
+        answer = serving.client.post(f"/models/streamed/{asks}", content=sent, headers=headers)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    same = {"sample_weights": weights.tolist(), "sample_ids": ids, "outputs": OUT, "k": 3}
+    found = streamed("loss/sparse", outputs=OUT, k=3)
+    close(found, expected(serving, **same))
+    assert found["hardest"]["id"] == [f"row {row}" for row in found["hardest"]["row"]]
+    (one,) = streamed("compare", variants=[{"variant": "sparse"}])["results"]
+    assert one["loss"] == pytest.approx(found["loss"], rel=1e-12)
+
+
+def test_of_a_stream_of_features_every_type_of_numbers_is_read(
+    serving: Running, folder: Path
+) -> None:
+    save(folder, linear(), "typed")
+    whole = np.rint(FEATURES)
+    theirs = expected(serving, logits=whole @ W + B)
+    for dtype in (np.float16, np.float64, np.int8, np.int64):
+        body = arrow([batch_of({"features": whole.astype(dtype), "label": LABELS})])
+        headers = {"content-type": ARROW}
+        answer = serving.client.post("/models/typed/loss/sparse", content=body, headers=headers)
+        close(answer.json(), theirs)
+
+
+def test_what_is_no_stream_of_features_is_refused(serving: Running, folder: Path) -> None:
+    save(folder, linear(), "refusing")
+    good = {"features": FEATURES, "label": LABELS}
+
+    def refused(body: bytes, status: int) -> str:
+        headers = {"content-type": ARROW}
+        answer = serving.client.post("/models/refusing/loss/sparse", content=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        return str(answer.json()["detail"])
+
+    def of(**columns: Any) -> bytes:  # noqa: ANN401
+        return arrow([batch_of({name: each for name, each in columns.items() if each is not None})])
+
+    whole = of(**good)
+    assert "truncated" in refused(whole[:-8], 400)
+    assert "follow the end" in refused(whole + b"more", 400)
+    refused(b"", 400)
+    refused(b"nonsense", 400)
+    assert "known: features, label" in refused(of(**good, logits=LOGITS), 422)
+    assert "column features is required" in refused(of(label=LABELS), 422)
+    assert "column label is required" in refused(of(features=FEATURES), 422)
+    words = [[str(each) for each in row] for row in FEATURES]
+    assert "fixed-size list of numbers" in refused(of(features=words, label=LABELS), 422)
+    narrow = refused(of(features=FEATURES[:, :2].copy(), label=LABELS), 422)
+    assert "have shape [23, 2], the model's input 'x' takes [rows, 5]" in narrow
+    none = of(features=FEATURES[:0], label=LABELS[:0])
+    assert "so no numbers" in refused(none, 422)
+    many = np.zeros((100_000, 5), np.float32), np.zeros(100_000, np.int64)
+    refused(of(features=many[0], label=many[1]), 413)
 
 
 def test_several_inputs_and_outputs_are_mapped_by_the_card(serving: Running, folder: Path) -> None:
