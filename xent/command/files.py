@@ -1,20 +1,27 @@
-"""Batches in files: NumPy, safetensors, Parquet, Arrow and CSV."""
+"""Batches in files: which columns are logits, labels and weights, and rows that come in chunks."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 
-from xent import safetensors
 from xent.arrays import plain
 from xent.arrow import COLUMNS
-from xent.errors import InvalidBatch, Unreadable, missing
+from xent.command.formats import (
+    COLUMNS_OF,
+    arrays,
+    arrow_batches,
+    npy,
+    parquet_file,
+    reals,
+    tensors,
+    transposed,
+)
+from xent.errors import InvalidBatch
 from xent.tensors import Array
 
 SUFFIXES: Final = ".npz, .npy (logits and labels), .safetensors, .parquet, .arrow, .feather, .csv"
@@ -82,7 +89,7 @@ def open_batch(paths: Sequence[Path], label: str | None = None) -> Source:
     """
     try:
         if len(paths) == PAIR:
-            logits, labels = (_npy(path) for path in paths)
+            logits, labels = (npy(path) for path in paths)
             return Source(logits, labels)
         if len(paths) != 1:
             raise InvalidBatch(f"give one file, or two: logits.npy labels.npy; not {len(paths)}")
@@ -107,7 +114,7 @@ def open_features(paths: Sequence[Path], label: str | None = None) -> Source:
     """
     try:
         if len(paths) == PAIR:
-            features, labels = (_npy(path) for path in paths)
+            features, labels = (npy(path) for path in paths)
             return Source(features, labels)
         if len(paths) != 1:
             raise InvalidBatch(f"give one file, or two: x.npy y.npy; not {len(paths)}")
@@ -156,7 +163,7 @@ def open_labels(path: Path, label: str | None = None) -> tuple[object, list[Any]
     """
     try:
         if path.suffix.lower() == ".npy":
-            return _npy(path), None
+            return npy(path), None
         reader = COLUMNS_OF.get(path.suffix.lower())
         if reader is None:
             raise InvalidBatch(f"{path}: not one of {LABEL_SUFFIXES}")
@@ -170,7 +177,7 @@ def open_labels(path: Path, label: str | None = None) -> tuple[object, list[Any]
 
 def _numbers(column: Any, path: Path) -> Any:  # noqa: ANN401  (of any library)
     """Return a column; one of text as the numbers that it says."""
-    return _whole(_reals([column], path, 2)[0]) if isinstance(column, tuple) else column
+    return _whole(reals([column], path, 2)[0]) if isinstance(column, tuple) else column
 
 
 def _holds_numbers(kind: object) -> bool:
@@ -178,76 +185,12 @@ def _holds_numbers(kind: object) -> bool:
     return str(kind).startswith(("float", "halffloat", "double", "int", "uint"))
 
 
-def _npy(path: Path) -> Array:
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise InvalidBatch(f"{path} is no .npy file")
-    return array
-
-
-def _npz(path: Path, label: str | None) -> Source:
-    return _source(_arrays(path), path, label)
-
-
-def _arrays(path: Path) -> Mapping[str, Any]:
-    try:
-        # Opened here: NumPy does not close a file that is no archive.
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise InvalidBatch(f"{path} holds one array: call it .npy")
-            return dict(file)
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-
-
-def _safetensors(path: Path, label: str | None) -> Source:
-    return _source(_tensors(path), path, label)
-
-
-def _tensors(path: Path) -> Mapping[str, Any]:
-    # Mapped, not read: what is sent is read while it is sent.
-    body = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, "u1")
-    try:
-        return safetensors.read(body.data).tensors
-    except Unreadable as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-
-
-def _source(arrays: Mapping[str, Any], path: Path, label: str | None) -> Source:
-    name = _label(list(arrays), path, label)
-    if "logits" not in arrays:
-        raise InvalidBatch(f"{path} has no logits, but {', '.join(arrays)}")
-    weights = arrays.get("sample_weights", arrays.get("sample_weight"))
-    return Source(arrays["logits"], arrays[name], weights)
-
-
-def _parquet_columns(path: Path) -> Mapping[str, Any]:
-    with _parquet_file(path) as file:
-        return _table_columns(file.read())
-
-
-def _arrow_columns(path: Path) -> Mapping[str, Any]:
-    schema, batches = _arrow_batches(path)
-    from pyarrow import Table  # noqa: PLC0415  (there: the line above needs it)
-
-    return _table_columns(Table.from_batches(list(batches), schema))
-
-
-def _table_columns(table: Any) -> Mapping[str, Any]:  # noqa: ANN401  (a table of pyarrow)
-    return dict(zip(table.column_names, table.columns, strict=True))
-
-
-def _csv_columns(path: Path) -> Mapping[str, Any]:
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
-        names = next(lines, [])
-        rows = list(lines)
-    columns = _transposed(rows, names, path, 2) if rows else [()] * len(names)
-    return dict(zip(names, columns, strict=True))
+def _source(found: Mapping[str, Any], path: Path, label: str | None) -> Source:
+    name = _label(list(found), path, label)
+    if "logits" not in found:
+        raise InvalidBatch(f"{path} has no logits, but {', '.join(found)}")
+    weights = found.get("sample_weights", found.get("sample_weight"))
+    return Source(found["logits"], found[name], weights)
 
 
 def _label(names: Sequence[str], path: Path, label: str | None) -> str:
@@ -258,21 +201,8 @@ def _label(names: Sequence[str], path: Path, label: str | None) -> str:
     raise InvalidBatch(f"{path} has no {wanted}, but {', '.join(names)}: name it with --label")
 
 
-@contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
-    """Yield the file; what turns out to be invalid about it is an invalid batch."""
-    try:
-        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise missing("pyarrow", "reading Parquet") from None
-    try:
-        yield parquet.ParquetFile(path)
-    except ArrowInvalid as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-
-
 def _parquet(path: Path, label: str | None) -> Source:
-    with _parquet_file(path) as file:
+    with parquet_file(path) as file:
         columns = _columns(file.schema_arrow, path, label)
     source = Source(None, rows=file.metadata.num_rows)
 
@@ -284,28 +214,12 @@ def _parquet(path: Path, label: str | None) -> Source:
     return source
 
 
-def _arrow_batches(path: Path) -> Any:  # noqa: ANN401  (a schema and batches of pyarrow)
-    try:
-        from pyarrow import ArrowInvalid, ipc, memory_map  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise missing("pyarrow", "reading Arrow") from None
-    try:
-        try:
-            file = ipc.open_file(memory_map(str(path)))
-            return file.schema, (file.get_batch(at) for at in range(file.num_record_batches))
-        except ArrowInvalid:
-            stream = ipc.open_stream(memory_map(str(path)))
-            return stream.schema, stream
-    except ArrowInvalid as error:
-        raise InvalidBatch(f"{path}: {error}") from None
-
-
 def _arrow(path: Path, label: str | None) -> Source:
-    schema, _ = _arrow_batches(path)
+    schema, _ = arrow_batches(path)
     columns = _columns(schema, path, label)
     source = Source(None)
     source.logits = Chunks(
-        lambda: (_chunk(each, columns) for each in _arrow_batches(path)[1]), source
+        lambda: (_chunk(each, columns) for each in arrow_batches(path)[1]), source
     )
     return source
 
@@ -358,15 +272,15 @@ def _csv(path: Path, label: str | None) -> Source:
             next(lines)
             line = 2
             while rows := list(islice(lines, CSV_ROWS)):
-                columns = _transposed(rows, names, path, line)
+                columns = transposed(rows, names, path, line)
                 chunk: dict[str, Any] = {
                     wire: columns[names.index(name)] for name, wire in others.items()
                 }
-                chunk["logits"] = _reals([columns[at] for at in logits], path, line).T
-                labels = _reals([columns[names.index(target)]], path, line)[0]
+                chunk["logits"] = reals([columns[at] for at in logits], path, line).T
+                labels = reals([columns[names.index(target)]], path, line)[0]
                 chunk["label"] = _whole(labels)
                 if "sample_weight" in chunk:
-                    chunk["sample_weight"] = _reals([chunk["sample_weight"]], path, line)[0]
+                    chunk["sample_weight"] = reals([chunk["sample_weight"]], path, line)[0]
                 yield chunk
                 line += len(rows)
 
@@ -379,40 +293,13 @@ def _whole(labels: Array) -> Array:
     return labels.astype(np.int64) if (labels % 1 == 0).all() else labels
 
 
-def _transposed(
-    rows: list[list[str]], names: list[str], path: Path, first: int
-) -> list[tuple[str, ...]]:
-    for number, row in enumerate(rows, first):
-        if len(row) != len(names):
-            raise InvalidBatch(
-                f"{path}:{number} has {len(row)} fields, the first line {len(names)}"
-            )
-    return list(zip(*rows, strict=True))
-
-
-def _reals(columns: Sequence[Sequence[str]], path: Path, first: int) -> Array:
-    try:
-        return np.array(columns, dtype=np.float64)
-    except ValueError as error:
-        last = first + len(columns[0]) - 1
-        raise InvalidBatch(f"{path}, lines {first} to {last}: {error}") from None
-
-
 READERS: Final[Mapping[str, Callable[[Path, str | None], Source]]] = {
-    ".npz": _npz,
-    ".safetensors": _safetensors,
+    ".npz": lambda path, label: _source(arrays(path), path, label),
+    ".safetensors": lambda path, label: _source(tensors(path), path, label),
     ".parquet": _parquet,
     ".arrow": _arrow,
     ".arrows": _arrow,
     ".feather": _arrow,
     ".ipc": _arrow,
     ".csv": _csv,
-}
-
-COLUMNS_OF: Final[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {
-    ".npz": _arrays,
-    ".safetensors": lambda path: {name: each.numpy() for name, each in _tensors(path).items()},
-    ".parquet": _parquet_columns,
-    ".csv": _csv_columns,
-    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), _arrow_columns),
 }
