@@ -29,8 +29,8 @@ MINUTES: Final = 512  # of one transaction: those who write wait for it
 PAGE: Final = 256  # stored rows that are in memory at a time
 GAP: Final = 10  # buckets: less than this apart, they are read together, and what is between
 TRIES: Final = 3
-# What comes late makes the same minutes again and again what their batches do not say. Whoever asks
-# has them rebuilt; in the background that takes no more than one part in so many of the time.
+# Batches that come late make minutes that are over again and again. Whoever asks has them added up;
+# in the background that takes no more than one part in so many of the time.
 SHARE: Final = 20
 
 _BYTES: Final = {"sqlite": "BINARY", "postgresql": "C"}
