@@ -1,4 +1,4 @@
-"""Threads, and Hypothesis profiles: ``ci``, and ``dev`` with fewer examples."""
+"""Threads, the compiler, and Hypothesis profiles: ``ci``, and ``dev`` with fewer examples."""
 
 import os
 
@@ -8,6 +8,10 @@ from hypothesis import HealthCheck, Phase, settings
 # wait for each other, and those that spin meanwhile take the cores from those they wait for.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Every build of compiled passes begins by trying one after the other which vector instructions the
+# compiler knows, for ten seconds. Here it is believed to know those of the processor, or fails.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 # Derandomised: the same examples on every machine and every run, so that a red test stays red.
 settings.register_profile(
