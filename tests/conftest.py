@@ -1,4 +1,4 @@
-"""Threads, the compiler, and Hypothesis profiles: ``ci``, and ``dev`` with fewer examples."""
+"""Threads, the compiler, and Hypothesis profiles: ``dev``, and ``ci`` with more examples."""
 
 import os
 
@@ -24,7 +24,9 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("dev", parent=settings.get_profile("ci"), max_examples=1)
+# The simplest example there is, mostly a batch without rows, and one that is drawn: one of every
+# variant and kind of labels for every law.
+settings.register_profile("dev", parent=settings.get_profile("ci"), max_examples=2)
 # To go looking for new failures, and to shrink them: pytest --hypothesis-profile=hunt
 settings.register_profile(
     "hunt",
@@ -33,4 +35,4 @@ settings.register_profile(
     derandomize=False,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
-settings.load_profile("ci")
+settings.load_profile("dev")
