@@ -27,8 +27,8 @@ test-clients: $(ALL)  ## test with MLServer, Lightning, MLflow and Weights and B
 	$(PYTHON) -m benchmarks.environments
 	$(PYTHON) -m pytest tests/service/test_kserve_mlserver.py tests/xent/test_lightning.py tests/demo/test_trackers.py
 
-check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and one example of each law
-	$(PYTHON) -m pytest -n auto --dist loadgroup --hypothesis-profile=dev --cov --cov-report=term
+check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and more examples of each law
+	$(PYTHON) -m pytest -n auto --dist loadgroup --hypothesis-profile=ci --cov --cov-report=term
 
 format-check: $(ALL)  ## fail where `make format` would change layout
 	$(PYTHON) -m ruff format --check
