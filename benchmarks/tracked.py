@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -21,10 +21,7 @@ SHAPES: Final = (
     (1024, 100, 40, (JSON, SAFETENSORS)),
     (4096, 1000, 16, (SAFETENSORS,)),
 )
-"""Rows, classes, requests of a burst, in which formats.
-
-A short one, for silent connections are closed after 5 s.
-"""
+"""Rows, classes, requests of a burst, in which formats."""
 QUICK: Final = 5  # times fewer
 CONNECTIONS: Final = 8
 TOGETHER: Final = 1 << 16
@@ -60,17 +57,15 @@ def run(*, quick: bool) -> Table:
     """Measure evaluations per second of both, in services of their own."""
     rows: list[Row] = []
     names = count()
-    with servers.xent() as plain, servers.xent() as tracking, ExitStack() as stack:
-        ours, others = (
-            [stack.enter_context(Connection(server.port)) for _ in range(CONNECTIONS)]
-            for server in (tracking, plain)
-        )
+    with servers.xent() as plain, servers.xent() as tracking:
         for case in _cases(quick=quick):
             timing = Timing()
             samples = interleaved(
                 {
-                    "untracked": _burst(others, _same(case), case.requests, Timing()),
-                    "tracked": _burst(ours, _each_another(case, names), case.requests, timing),
+                    "untracked": _burst(plain.port, _same(case), case.requests, Timing()),
+                    "tracked": _burst(
+                        tracking.port, _each_another(case, names), case.requests, timing
+                    ),
                 },
                 repetitions=3 if quick else 11,
             )
@@ -153,7 +148,7 @@ def _each_another(case: Case, names: Iterator[int]) -> Iterator[tuple[bytes, ...
 
 
 def _burst(
-    connections: Sequence[Connection],
+    port: int,
     requests: Iterator[tuple[bytes, ...]],
     count: int,
     timing: Timing,
@@ -161,12 +156,15 @@ def _burst(
     """Return what sends ``count`` requests, one on every connection at a time."""
 
     def go() -> None:
-        for _ in range(count // len(connections)):
-            for connection in connections:
-                for part in next(requests):
-                    connection.send(part)
-            for connection in connections:
-                timing.add(connection.answer())
+        # Of its own: those that are silent for 5 s, while the others have their turn, are closed.
+        with ExitStack() as stack:
+            connections = [stack.enter_context(Connection(port)) for _ in range(CONNECTIONS)]
+            for _ in range(count // CONNECTIONS):
+                for connection in connections:
+                    for part in next(requests):
+                        connection.send(part)
+                for connection in connections:
+                    timing.add(connection.answer())
 
     return go
 
