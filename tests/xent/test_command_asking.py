@@ -254,7 +254,7 @@ def test_what_goes_through_a_model_is_tracked_as_its(
     ("words", "code", "said"),
     [
         (["FILE", "--through", "eyes", "--local"], 2, "--local asks no service"),
-        (["FILE", "--through", "eyes/9"], 4, "9"),
+        (["FILE", "--through", "eyes/9"], 4, "eyes has no such version; known: 1"),
         (["FILE", "--through", "nobody"], 4, "no such model"),
         (["FILE", "--through", "broken"], 4, "broken"),
         (["FILE", "--through", "eyes", "--label", "no"], 2, "has no no, but features"),
