@@ -87,13 +87,16 @@ def post(path: str, body: bytes, media_type: str) -> tuple[bytes]:
     return (head(path, len(body), media_type) + body,)
 
 
-def head(path: str, length: int, media_type: str) -> bytes:
-    """Return the head of a POST."""
+def head(path: str, length: int, media_type: str, *further: str) -> bytes:
+    """Return the head of a POST; ``further`` are lines of headers."""
     lines = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-        f"content-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+        f"POST {path} HTTP/1.1",
+        "host: 127.0.0.1",
+        f"content-type: {media_type}",
+        f"content-length: {length}",
+        *further,
     )
-    return lines.encode()
+    return "\r\n".join((*lines, "", "")).encode()
 
 
 def _line(answer: bytes) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from torch import Tensor
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from benchmarks import servers
 from benchmarks.bodies import JSON, SAFETENSORS, as_json, as_safetensors, batch
-from benchmarks.connection import Connection, Refused, post
+from benchmarks.connection import Connection, Refused, head, post
 from benchmarks.environments import NotInstalled
 from benchmarks.harness import Row, Sample, Table, interleaved
 from benchmarks.servers import Server
@@ -47,6 +48,13 @@ PEERS: Final = (
         "LitServe, the same safetensors",
         servers.litserve,
         lambda *tensors: post("/predict", as_safetensors(*tensors), SAFETENSORS),
+        2.0,
+        11,
+    ),
+    Peer(
+        "Triton, V2 binary data",
+        servers.pytriton,
+        lambda *tensors: _as_binary_v2(*tensors),
         2.0,
         11,
     ),
@@ -123,6 +131,18 @@ def _exchange(server: Server, request: tuple[bytes], timing: Timing) -> Callable
 
 def _with_per_class(body: bytes) -> bytes:
     return body[:-1] + b', "outputs": ["per_class"]}'
+
+
+def _as_binary_v2(logits: Tensor, labels: Tensor) -> tuple[bytes]:
+    """Return an inference request with binary data, as the official client writes it."""
+    inputs = []
+    for name, tensor, datatype in (("logits", logits, "FP32"), ("labels", labels, "INT64")):
+        inputs.append(InferInput(name, list(tensor.shape), datatype))
+        inputs[-1].set_data_from_numpy(tensor.numpy())
+    outputs = [InferRequestedOutput(name) for name in ("loss", "loss_sum")]
+    body, length = InferenceServerClient.generate_request_body(inputs, outputs=outputs)
+    media_type, further = "application/octet-stream", f"inference-header-content-length: {length}"
+    return (head("/v2/models/loss/infer", len(body), media_type, further) + body,)
 
 
 def _as_v2(logits: Tensor, labels: Tensor) -> bytes:
