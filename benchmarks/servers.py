@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -100,38 +100,22 @@ def litserve() -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def mlserver() -> Iterator[Server]:
+def mlserver() -> AbstractContextManager[Server]:
     """Run the loss behind MLServer.
 
     Raises:
         NotInstalled: it cannot be had here.
     """
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
-        command = [
-            *(str(environments.python("mlserver")), "-m", "benchmarks.peers.mlserver"),
-            *(str(port), folder),
-        ]
-        with _running(Launch(command, port, "/v2/models/loss/ready")) as server:
-            yield server
+    return _of_kserve("mlserver")
 
 
-@contextmanager
-def pytriton() -> Iterator[Server]:
+def pytriton() -> AbstractContextManager[Server]:
     """Run the loss behind Triton, which PyTriton brings and starts.
 
     Raises:
         NotInstalled: it cannot be had here.
     """
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
-        command = [
-            *(str(environments.python("pytriton")), "-m", "benchmarks.peers.pytriton"),
-            *(str(port), folder),
-        ]
-        with _running(Launch(command, port, "/v2/models/loss/ready")) as server:
-            yield server
+    return _of_kserve("pytriton")
 
 
 @contextmanager
@@ -150,6 +134,17 @@ def bentoml() -> Iterator[Server]:
             *("benchmarks.peers.bento:Loss", "--host", "127.0.0.1", "--port", str(port)),
         ]
         with _running(Launch(command, port, "/readyz", environment)) as server:
+            yield server
+
+
+@contextmanager
+def _of_kserve(name: str) -> Iterator[Server]:
+    """Run a peer that speaks KServe V2, and is given a folder of its own."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="xent-bench-") as folder:
+        module = f"benchmarks.peers.{name}"
+        command = [str(environments.python(name)), "-m", module, str(port), folder]
+        with _running(Launch(command, port, "/v2/models/loss/ready")) as server:
             yield server
 
 

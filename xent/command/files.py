@@ -87,18 +87,7 @@ def open_batch(paths: Sequence[Path], label: str | None = None) -> Source:
         InvalidBatch: files that are not there, of another kind, or without logits and labels.
         Missing: pyarrow is not installed, which Parquet and Arrow need.
     """
-    try:
-        if len(paths) == PAIR:
-            logits, labels = (npy(path) for path in paths)
-            return Source(logits, labels)
-        if len(paths) != 1:
-            raise InvalidBatch(f"give one file, or two: logits.npy labels.npy; not {len(paths)}")
-        reader = READERS.get(paths[0].suffix.lower())
-        if reader is None:
-            raise InvalidBatch(f"{paths[0]}: not one of {SUFFIXES}")
-        return reader(paths[0], label)
-    except OSError as error:
-        raise InvalidBatch(f"{paths[0]}: {error.strerror or error}") from None
+    return _opened(paths, "logits.npy labels.npy", lambda path: _one(path, label))
 
 
 def open_features(paths: Sequence[Path], label: str | None = None) -> Source:
@@ -112,19 +101,40 @@ def open_features(paths: Sequence[Path], label: str | None = None) -> Source:
         InvalidBatch: files that are not there, of another kind, or without features and labels.
         Missing: pyarrow is not installed, which Parquet and Arrow need.
     """
+    return _opened(paths, "x.npy y.npy", lambda path: _one_of_features(path, label))
+
+
+def _opened(paths: Sequence[Path], pair: str, read: Callable[[Path], Source]) -> Source:
+    """Return what is read of one file, or the arrays of two.
+
+    Args:
+        paths: the files.
+        pair: what two may be called.
+        read: reads one.
+    """
     try:
         if len(paths) == PAIR:
-            features, labels = (npy(path) for path in paths)
-            return Source(features, labels)
+            first, labels = (npy(path) for path in paths)
+            return Source(first, labels)
         if len(paths) != 1:
-            raise InvalidBatch(f"give one file, or two: x.npy y.npy; not {len(paths)}")
-        (path,) = paths
-        reader = COLUMNS_OF.get(path.suffix.lower())
-        if reader is None:
-            raise InvalidBatch(f"{path}: not one of {SUFFIXES}")
-        columns = dict(reader(path))
+            raise InvalidBatch(f"give one file, or two: {pair}; not {len(paths)}")
+        return read(paths[0])
     except OSError as error:
         raise InvalidBatch(f"{paths[0]}: {error.strerror or error}") from None
+
+
+def _one(path: Path, label: str | None) -> Source:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidBatch(f"{path}: not one of {SUFFIXES}")
+    return reader(path, label)
+
+
+def _one_of_features(path: Path, label: str | None) -> Source:
+    reader = COLUMNS_OF.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidBatch(f"{path}: not one of {SUFFIXES}")
+    columns = dict(reader(path))
     labels = _numbers(columns.pop(_label(list(columns), path, label)), path)
     others = {COLUMNS[name]: columns.pop(name) for name in OTHERS if name in columns}
     ids, weights = others.get("sample_id"), others.get("sample_weight")
