@@ -1,14 +1,12 @@
 """From an answered request to its rows in the history, before the answer is sent."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from service.errors import BatchConflict
 from service.evaluated import Unrecorded
 from service.history import times
-from service.history.entries import Entry, Kept
+from service.history.entries import Entry, Kept, Outcome
 from service.history.recorder import Recorder
-from service.history.track import identity
 from service.metrics import Metrics
 from service.schema.track import Track
 
@@ -47,9 +45,7 @@ class Tracking:
         entries: dict[bytes, Entry] = {}
         names = []
         for draft in unrecorded.recording.drafts:
-            # Two of a comparison may be the same variant with the same settings: one batch.
-            names.append(identity(draft.key, track.batch_id))
-            entries[names[-1]] = Entry(
+            entry = Entry(
                 draft.key,
                 track.batch_id,
                 track.event_time,
@@ -58,6 +54,9 @@ class Tracking:
                 kept,
                 draft.classes or None,
             )
+            # Two of a comparison may be the same variant with the same settings: one batch.
+            names.append(entry.identity)
+            entries[entry.identity] = entry
         try:
             outcomes = await self._recorder.record(list(entries.values()))
         except BatchConflict:
@@ -65,10 +64,14 @@ class Tracking:
             raise
         for outcome in outcomes:
             self._metrics.tracked.labels(outcome.status).inc()
-        marks = dict(zip(entries, map(asdict, outcomes), strict=True))
+        marks = dict(zip(entries, map(_mark, outcomes), strict=True))
         return [marks[name] for name in names]
 
     def _expires_at(self, track: Track) -> int:
         if track.expires_at is not None:
             return track.expires_at
         return times.now() + int(self._pending_s * times.SECOND)
+
+
+def _mark(outcome: Outcome) -> Mapping[str, object]:
+    return {name: getattr(outcome, name) for name in Outcome.__slots__}

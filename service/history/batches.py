@@ -1,41 +1,21 @@
 """Batches: stored once, found again when they are sent again, told from others of their name."""
 
 import math
-from typing import Final
-
-from sqlalchemy import Connection, bindparam, insert, select
 
 from service.errors import BatchConflict, Fault, SchemaMismatch, SumsOverflow, TooOld
 from service.history import times
 from service.history.catalogue import POINTER, Catalogue, Place
 from service.history.changes import Changes
 from service.history.entries import Entry, Outcome
+from service.history.ledger import Stored
 from service.history.sums import Sums
-from service.history.tables import batch, label_schema, pending, series
-from service.history.track import classes_digest, identity
-
-STORED: Final = (
-    select(
-        series.c.name.label("series"),
-        batch.c.digest,
-        batch.c.revision,
-        batch.c.pending,
-        series.c.tags,
-        label_schema.c.name.label("schema_name"),
-        label_schema.c.digest.label("schema_digest"),
-    )
-    .select_from(batch.join(series).join(label_schema))
-    .where(batch.c.identity == bindparam("identity"))
-)
-# Made once: to describe forty columns again takes longer than to store them.
-INSERTED: Final = insert(batch)
-INSERTED_AS: Final = insert(batch).returning(batch.c.id)
+from service.history.track import classes_digest
 
 
 def record(
     changes: Changes, catalogue: Catalogue, entry: Entry, *, now: int, oldest: int | None
 ) -> Outcome:
-    """Store a batch, or find it stored.
+    """Add a batch, or find it stored.
 
     Args:
         changes: the transaction.
@@ -51,15 +31,14 @@ def record(
         SumsOverflow: a sum is not finite.
         TooOld: it would be removed at once.
     """
-    name = identity(entry.key, entry.batch_id)
-    found = _found(changes.connection, entry, name)
+    found = changes.ledger.find(entry.identity)
     if found is not None:
-        return found
+        return _replayed(entry, found)
     _check_time(entry.event_time, oldest)
     check_finite(entry.sums)
     place = catalogue.place(changes, entry.key)
     _check_classes(entry, place)
-    _store(changes, entry, place.series_id, {"identity": name, "received": now})
+    _add(changes, entry, place, received=now)
     changes.mark_batch(place.project_id, place.series_id, entry.event_time)
     return Outcome("created", place.series, 1, entry.kept is not None)
 
@@ -73,45 +52,41 @@ def check_finite(sums: Sums) -> None:
         raise SumsOverflow("a sum over this batch exceeds float64: scale its weights or its logits")
 
 
-def _found(connection: Connection, entry: Entry, name: bytes) -> Outcome | None:
-    row = connection.execute(STORED, {"identity": name}).one_or_none()
-    if row is None:
-        return None
+def _replayed(entry: Entry, stored: Stored) -> Outcome:
     schema = entry.key.label_schema
     # A name alone meant what was the latest version then, whatever is the latest version now.
-    same_classes = schema.classes is None or classes_digest(schema.classes) == row.schema_digest
-    if row.digest != entry.digest:
+    same_classes = schema.classes is None or classes_digest(schema.classes) == stored.schema_digest
+    if stored.digest != entry.digest:
         raise _conflict("with another body")
-    if row.tags != entry.key.tags_json:
+    if stored.tags != entry.key.tags_json:
         raise _conflict("with other tags")
-    if row.schema_name != schema.name or not same_classes:
+    if stored.schema_name != schema.name or not same_classes:
         raise _conflict("with another label schema")
-    return Outcome("replayed", row.series, row.revision, row.pending)
+    return Outcome("replayed", stored.series, stored.revision, stored.pending)
 
 
-def _store(changes: Changes, entry: Entry, series_id: int, more: dict[str, object]) -> None:
+def _add(changes: Changes, entry: Entry, place: Place, *, received: int) -> None:
+    key, waits = entry.key, entry.kept is not None
+    stored = Stored(
+        digest=entry.digest,
+        series=place.series,
+        tags=key.tags_json,
+        schema_name=key.label_schema.name,
+        schema_digest=place.schema_digest,
+        revision=1,
+        pending=waits,
+    )
     row = {
-        "series_id": series_id,
+        "series_id": place.series_id,
         "batch_id": entry.batch_id,
         "digest": entry.digest,
         "event_time": entry.event_time,
+        "received": received,
         "revision": 1,
-        "pending": entry.kept is not None,
-        **more,
+        "pending": waits,
         **entry.sums.columns(),
     }
-    kept = entry.kept
-    if kept is None:
-        changes.connection.execute(INSERTED, row)
-        return
-    waiting = {
-        "batch_key": changes.connection.execute(INSERTED_AS, row).scalar_one(),
-        "expires_at": kept.expires_at,
-        "path": kept.path,
-        "media_type": kept.media_type,
-        "body": kept.body,
-    }
-    changes.connection.execute(insert(pending), waiting)
+    changes.ledger.add(entry.identity, stored, row, entry.kept)
 
 
 def _conflict(how: str) -> BatchConflict:

@@ -24,6 +24,7 @@ class Place:
     project_id: int
     series_id: int
     series: str  # its name
+    schema_digest: str  # of the class names
     classes: int  # how many its label schema has
 
 
@@ -95,11 +96,11 @@ def _place(changes: Changes, key: SeriesKey) -> Place:
     )
     rest = {"name": name, "family": key.family, "settings": key.settings_json}
     series_id = _found_or_made(changes, series, names, rest)
-    return Place(project_id, series_id, name, schema.classes)
+    return Place(project_id, series_id, name, schema.digest, schema.classes)
 
 
 def _schema(changes: Changes, project_id: int, wanted: SchemaRef) -> Schema:
-    versions = _versions(changes.connection, project_id, wanted.name)
+    versions = _versions(changes.beside, project_id, wanted.name)
     if wanted.classes is None:
         if not versions:
             raise _unknown()
@@ -127,14 +128,14 @@ def _found_or_made(
     changes: Changes, table: Table, names: Mapping[str, object], rest: Mapping[str, object]
 ) -> int:
     """Return the id of the row with these names. No other writer comes between the two steps."""
-    found: int | None = changes.connection.execute(
+    found: int | None = changes.beside.execute(
         select(table.c.id).where(*(table.c[name] == value for name, value in names.items()))
     ).scalar()
     return _made(changes, table, {**names, **rest}) if found is None else found
 
 
 def _made(changes: Changes, table: Table, row: Mapping[str, object]) -> int:
-    made: int = changes.connection.execute(insert(table).returning(table.c.id), row).scalar_one()
+    made: int = changes.beside.execute(insert(table).returning(table.c.id), row).scalar_one()
     return made
 
 

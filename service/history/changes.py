@@ -1,6 +1,6 @@
 """What one transaction changes, and what follows from that: dirty minutes, project revisions."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from service.history.ledger import Ledger
 from service.history.tables import dirty, project
 from service.history.times import MINUTE, floor
 
@@ -27,19 +28,29 @@ class Changes:
     """A transaction that is open. Whoever changes something in it says what.
 
     Args:
-        connection: on which it is open.
+        beside: the connection on which it is open.
+        batches: identities of batches that will be asked about.
 
     Attributes:
+        beside: the connection, for statements that neither read nor change batches.
+        ledger: the batches.
         projects: about which answers change.
         minutes: series, and minutes of them, whose rollups are not what their batches say.
         after: what is called once everything is durable; must not raise.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, beside: Connection, batches: Iterable[bytes] = ()) -> None:
+        self.beside = beside
+        self.ledger = Ledger(beside, batches)
         self.projects: set[int] = set()
         self.minutes: set[tuple[int, int]] = set()
         self.after: list[Callable[[], object]] = []
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for any statement: it sees all that was added so far."""
+        self.ledger.settle()
+        return self.beside
 
     def mark_project(self, project_id: int) -> None:
         """Say that answers about a project change."""
@@ -58,18 +69,20 @@ class Changes:
     def savepoint(self) -> Iterator[Self]:
         """Open a part that an exception undoes alone, with all that was said in it."""
         part = type(self)(self.connection)
-        with self.connection.begin_nested():
+        with self.beside.begin_nested():
             yield part
+            part.ledger.settle()
         self.projects |= part.projects
         self.minutes |= part.minutes
         self.after += part.after
 
     def finish(self) -> None:
-        """Write what follows; the last thing before the commit."""
+        """Write what was added, and what follows; the last thing before the commit."""
+        self.ledger.settle()
         if self.minutes:
             self._write_minutes()
         if self.projects:
-            revise(self.connection, self.projects)
+            revise(self.beside, self.projects)
 
     def committed(self) -> None:
         """Tell everybody who asked."""
@@ -77,8 +90,8 @@ class Changes:
             call()
 
     def _write_minutes(self) -> None:
-        self.connection.execute(
-            MARKED[self.connection.dialect.name],
+        self.beside.execute(
+            MARKED[self.beside.dialect.name],
             [{"series_id": series, "start": minute} for series, minute in sorted(self.minutes)],
         )
 

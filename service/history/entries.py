@@ -1,10 +1,11 @@
 """What is handed over to be recorded or corrected, and what comes back."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from service.history.sums import Sums
-from service.history.track import SeriesKey
+from service.history.track import SeriesKey, identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Kept:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """A batch to record.
 
@@ -44,6 +45,11 @@ class Entry:
     sums: Sums
     kept: Kept | None = None
     classes: int | None = None
+
+    @cached_property
+    def identity(self) -> bytes:
+        """What is the same for a batch that is sent again, 16 bytes."""
+        return identity(self.key, self.batch_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,9 @@
 """What the service says to the history: record this, correct that."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
-
-from sqlalchemy.exc import IntegrityError
 
 from service.errors import TooLarge, invalid
 from service.history import batches, pending, times
@@ -64,6 +62,7 @@ class Recorder:
             queue_bytes=limits.queue_bytes,
             log=log,
             answering=answering,
+            contradicted=self._catalogue.forget,
         )
 
     @property
@@ -102,16 +101,24 @@ class Recorder:
             HistoryUnavailable: nothing can be recorded now.
         """
         work, size_bytes = self._recording(entries)
-        return await self.write(work, size_bytes=size_bytes)
+        asked = [entry.identity for entry in entries]
+        return await self.write(work, batches=asked, size_bytes=size_bytes)
 
-    async def write(self, work: Work[T], *, size_bytes: int = 0) -> T:
+    async def write(
+        self, work: Work[T], *, batches: Collection[bytes] = (), size_bytes: int = 0
+    ) -> T:
         """Run other work among what is recorded; return what it returns, once it is durable.
+
+        Args:
+            work: to do.
+            batches: identities of the batches that it will ask about.
+            size_bytes: what it holds while it waits.
 
         Raises:
             HistoryUnavailable: nothing can be written now.
         """
         return await self._writer.write(
-            work, deadline_s=self._limits.deadline_s, size_bytes=size_bytes
+            work, deadline_s=self._limits.deadline_s, batches=batches, size_bytes=size_bytes
         )
 
     async def kept(
@@ -161,21 +168,17 @@ class Recorder:
         oldest = oldest_kept(now, self._limits.retention_days)
 
         def work(changes: Changes) -> list[Outcome]:
-            try:
-                return [
-                    batches.record(changes, self._catalogue, entry, now=now, oldest=oldest)
-                    for entry in entries
-                ]
-            except IntegrityError:
-                self._catalogue.forget()
-                raise
+            return [
+                batches.record(changes, self._catalogue, entry, now=now, oldest=oldest)
+                for entry in entries
+            ]
 
         return work, sum(map(_size_bytes, entries))
 
     def _check(self, entry: Entry) -> None:
         key = entry.key
-        texts = (entry.batch_id, *key.tags.values(), *(key.label_schema.classes or ()))
-        if any(NUL in text for text in texts):
+        # As one text: classes are many, and it is found or missed in one pass.
+        if NUL in "".join((entry.batch_id, *key.tags.values(), *(key.label_schema.classes or ()))):
             raise invalid("/track", "a text holds the character NUL, which cannot be stored")
         most = self._limits.pending_bytes
         if entry.kept is not None and len(entry.kept.body) > most:

@@ -10,6 +10,10 @@ from typing import Any, Final
 IDENTITY_BYTES: Final = 16
 HASH_BYTES: Final = 8
 EXACT: Final = 1 << 53  # below, a float that is whole is one integer
+# Made once: json.dumps makes one for every text that it is to write in a form of its own.
+_written: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,12 @@ def canonical(value: object) -> str:
     Raises:
         ValueError: a number is not finite.
     """
-    return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _written(_plain(value))
 
 
 def _plain(value: object) -> object:
+    if value is None or isinstance(value, str | int):  # as most are
+        return value
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

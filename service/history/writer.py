@@ -10,18 +10,20 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from service.errors import HistoryUnavailable
 from service.history.changes import Changes
 from service.history.database import Database
 from service.history.outages import RETRY_AFTER_S
+from service.history.waiters import Failure, Waiter, still_waits, tell
 
 T = TypeVar("T")
 Work = Callable[[Changes], T]
@@ -37,18 +39,12 @@ STOPPING: Final = "the service is stopping, nothing more is recorded: try again,
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """Work that waits."""
+    """Work that waits, and the identities of the batches that it will ask about."""
 
     work: Work[Any]
+    batches: Collection[bytes]
     size_bytes: int
-    future: "Future[Any]"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The error of one job. What it had written is undone."""
-
-    error: Exception
+    waiter: Waiter
 
 
 class Writer:
@@ -60,6 +56,7 @@ class Writer:
         queue_bytes: how many bytes it may hold. One that holds more alone is taken nevertheless.
         log: told when the database stops and starts to answer.
         answering: returns how many requests are being answered, those that wait here among them.
+        contradicted: called where the database holds other rows than were taken for granted.
     """
 
     def __init__(
@@ -70,12 +67,14 @@ class Writer:
         queue_bytes: int,
         log: Logger,
         answering: Callable[[], int] = lambda: 0,
+        contradicted: Callable[[], object] = lambda: None,
     ) -> None:
         self._database = database
         self._queue = queue
         self._queue_bytes = queue_bytes
         self._log = log
         self._answering = answering
+        self._contradicted = contradicted
         self._writing = 0
         self._awaits_company = False  # then it is woken once, not by everyone who comes
         self._commit_s = 0.0
@@ -122,42 +121,55 @@ class Writer:
         if self._thread is not None:
             self._thread.join()
 
-    def submit(self, work: Work[T], *, size_bytes: int = 0) -> "Future[T]":
+    def submit(
+        self, work: Work[T], *, batches: Collection[bytes] = (), size_bytes: int = 0
+    ) -> "Future[T]":
         """Hand over work, from any thread; the result is there when it is durable.
+
+        Args:
+            work: to do.
+            batches: identities of the batches that it will ask about.
+            size_bytes: what it holds while it waits.
 
         Raises:
             HistoryUnavailable: too much waits, or nothing is taken any more.
         """
         future: Future[T] = Future()
-        with self._changed:
-            self._check_room(size_bytes)
-            self._waiting.append(Job(work, size_bytes, future))
-            self._waiting_bytes += size_bytes
-            if not self._awaits_company or self._is_complete():
-                self._changed.notify_all()
+        self._take(Job(work, batches, size_bytes, future))
         return future
 
-    async def write(self, work: Work[T], *, deadline_s: float, size_bytes: int = 0) -> T:
-        """Return what the work returns, once it is durable.
+    async def write(
+        self,
+        work: Work[T],
+        *,
+        deadline_s: float,
+        batches: Collection[bytes] = (),
+        size_bytes: int = 0,
+    ) -> T:
+        """Return what the work returns, once it is durable. Arguments as of :meth:`submit`.
 
         Raises:
             HistoryUnavailable: too much waits, nothing is taken any more, the database does not
                 answer, or not in time. In the last two cases it may be durable nevertheless.
         """
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[T] = loop.create_future()
+        deadline = loop.call_later(deadline_s, _give_up, waiting, deadline_s)
         self._writing += 1
         try:
-            waiting = asyncio.wrap_future(self.submit(work, size_bytes=size_bytes))
-            # Not wait_for: before Python 3.12 it may swallow a cancellation.
-            async with asyncio.timeout(deadline_s):
-                return await waiting
-        except TimeoutError:
-            raise HistoryUnavailable(
-                f"nothing could be recorded within {deadline_s:g} s: send it again; what was "
-                "recorded nevertheless is not counted twice",
-                retry_after_s=RETRY_AFTER_S,
-            ) from None
+            self._take(Job(work, batches, size_bytes, waiting))
+            return await waiting
         finally:
             self._writing -= 1
+            deadline.cancel()
+
+    def _take(self, job: Job) -> None:
+        with self._changed:
+            self._check_room(job.size_bytes)
+            self._waiting.append(job)
+            self._waiting_bytes += job.size_bytes
+            if not self._awaits_company or self._is_complete():
+                self._changed.notify_all()
 
     def _check_room(self, size_bytes: int) -> None:
         if self._stopping:
@@ -208,7 +220,7 @@ class Writer:
         while self._waiting and len(taken) < TOGETHER and size_bytes < TOGETHER_BYTES:
             job = self._waiting.popleft()
             size_bytes += job.size_bytes
-            if job.future.set_running_or_notify_cancel():
+            if still_waits(job.waiter):
                 taken.append(job)
         self._waiting_bytes -= size_bytes
         return taken
@@ -222,8 +234,7 @@ class Writer:
         if error is None:
             return
         if len(group) == 1 or isinstance(error, HistoryUnavailable):
-            for job in group:
-                job.future.set_exception(error)
+            tell((job.waiter, Failure(error)) for job in group)
             return
         # An error of the database's own: what is left of the transaction is anybody's guess, so
         # each goes into one of its own.
@@ -238,14 +249,12 @@ class Writer:
             self._note_outage(error)
             return error
         except Exception as error:  # noqa: BLE001  (whoever waits raises it)
+            if isinstance(error, IntegrityError):
+                self._contradicted()
             return error
         self._note_answer()
         self._commit_s = time.monotonic() - started_s
-        for job, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Failure):
-                job.future.set_exception(outcome.error)
-            else:
-                job.future.set_result(outcome)
+        tell(zip((job.waiter for job in group), outcomes, strict=True))
         return None
 
     def _outcomes(self, group: list[Job]) -> list[object]:
@@ -266,7 +275,7 @@ class Writer:
         self, group: list[Job], attempt: Callable[[Changes, Job], object]
     ) -> list[object]:
         with self._database.writing() as connection:
-            changes = Changes(connection)
+            changes = Changes(connection, chain.from_iterable(job.batches for job in group))
             outcomes = [attempt(changes, job) for job in group]
             changes.finish()
         changes.committed()
@@ -282,6 +291,17 @@ class Writer:
             reason = getattr(error.__cause__, "orig", error.__cause__)
             self._log.error("history unavailable", reason=str(reason))
             self._answers = False
+
+
+def _give_up(waiting: "asyncio.Future[Any]", deadline_s: float) -> None:
+    if not waiting.done():
+        waiting.set_exception(
+            HistoryUnavailable(
+                f"nothing could be recorded within {deadline_s:g} s: send it again; what was "
+                "recorded nevertheless is not counted twice",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        )
 
 
 def _plainly(changes: Changes, job: Job) -> object:

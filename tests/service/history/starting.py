@@ -55,7 +55,8 @@ async def recording(
 def submit(recorder: Recorder, entries: Sequence[Entry]) -> "Future[list[Outcome]]":
     """Hand over batches from any thread, without a deadline; in the order of the calls."""
     work, size_bytes = recorder._recording(entries)
-    return recorder._writer.submit(work, size_bytes=size_bytes)
+    asked = [entry.identity for entry in entries]
+    return recorder._writer.submit(work, batches=asked, size_bytes=size_bytes)
 
 
 @contextmanager

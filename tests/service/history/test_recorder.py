@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from service.errors import (
     BatchConflict,
@@ -28,7 +28,7 @@ from service.history.database import Database
 from service.history.entries import Entry, Outcome
 from service.history.recorder import Recorder, RecorderLimits
 from service.history.sums import CLASS, from_columns
-from service.history.tables import dirty, label_schema, project, series
+from service.history.tables import METADATA, batch, dirty, label_schema, project, series
 from service.history.times import DAY, MINUTE, floor
 from service.history.track import SchemaRef
 from tests.service.harness import PATIENCE_S, until
@@ -169,6 +169,89 @@ async def test_a_conflict_does_not_undo_what_shares_its_transaction(
     with database.reading() as connection:
         # One for the first, one for the block, one for all that waited.
         assert connection.scalar(select(project.c.revision)) == 2
+
+
+async def test_a_batch_is_known_to_those_behind_it_in_its_transaction(
+    recorder: Recorder, database: Database
+) -> None:
+    with blocked(recorder):
+        first, again = submit(recorder, [entry(1)]), submit(recorder, [entry(1)])
+        after = submit(recorder, [entry(2, label_schema=SchemaRef("animals", None))])
+    assert [answers([each]) for each in (first, again, after)] == [
+        ["created"],
+        ["replayed"],
+        ["created"],
+    ]
+    with blocked(recorder):
+        first, again = submit(recorder, [entry(3)]), submit(recorder, [entry(3), entry(4)])
+        conflicts = [
+            submit(recorder, [entry(5), other])
+            for other in (
+                entry(3, body=b"other"),
+                entry(3, tags={"site": "north"}),
+                entry(3, label_schema=SchemaRef("beasts", CLASSES)),
+                entry(3, label_schema=SchemaRef("animals", CLASSES[:2])),
+            )
+        ]
+        after = submit(recorder, [entry(3), entry(6)])
+    assert answers([first, again, after]) == ["created"] * 3 + ["replayed"] * 2
+    for conflict in conflicts:
+        assert isinstance(conflict.exception(timeout=PATIENCE_S), BatchConflict)
+    assert [row["batch_id"] for row in batches(database)] == [
+        f"batch-{number}" for number in (1, 2, 3, 4, 6)
+    ]
+
+
+@pytest.mark.parametrize("conflicts", [False, True])
+async def test_logits_that_wait_go_with_their_own_batch(
+    recorder: Recorder, *, conflicts: bool
+) -> None:
+    await recorder.record([entry(0)])
+    bodies = {number: f"logits {number}".encode() for number in (1, 3, 4)}
+    kept = {number: waiting(body) for number, body in bodies.items()}
+    with blocked(recorder):
+        futures = [
+            submit(recorder, [entry(number, kept=kept.get(number)) for number in group])
+            for group in ((1, 2), (3,), (4, 5))
+        ]
+        if conflicts:
+            submit(recorder, [entry(0, body=b"other")])
+    assert answers(futures) == ["created"] * 5
+    for number, body in bodies.items():
+        (found,) = await recorder.kept("zoo", "eyes", "1", f"batch-{number}")
+        assert (found.body, found.pending, found.labels) == (body, True, None)
+        assert found.event_time == entry(number).event_time
+
+
+async def test_other_work_sees_what_was_recorded_before_it_and_what_comes_sees_its_own(
+    recorder: Recorder, database: Database
+) -> None:
+    def empty(changes: Changes) -> int:
+        return changes.connection.execute(delete(batch)).rowcount
+
+    await recorder.record([entry(0)])
+    with blocked(recorder):
+        before = submit(recorder, [entry(0), entry(1)])
+        removed = recorder._writer.submit(empty)
+        after = submit(recorder, [entry(1), entry(2)])
+    assert answers([before]) == ["created", "replayed"]
+    assert removed.result(timeout=PATIENCE_S) == 2
+    assert answers([after]) == ["created", "created"]
+    assert [row["batch_id"] for row in batches(database)] == ["batch-1", "batch-2"]
+
+
+async def test_another_database_in_its_place_is_not_taken_for_the_first(
+    recorder: Recorder, database: Database
+) -> None:
+    await recorder.record([entry(0)])
+    with database.writing() as connection:
+        for table in reversed(METADATA.sorted_tables):
+            connection.execute(delete(table))
+    with blocked(recorder):
+        futures = [submit(recorder, [entry(number)]) for number in (1, 2)]
+    assert answers(futures) == ["created"] * 2
+    with database.reading() as connection:
+        assert connection.execute(select(project.c.name, project.c.revision)).all() == [("zoo", 2)]
 
 
 async def test_a_database_error_does_not_undo_what_shares_its_transaction(

@@ -120,10 +120,10 @@ def test_clients_that_leave_while_their_batches_are_stored(start: Start, tmp_pat
     bodies = {name: body_of(SAFETENSORS, name) for name in ("first", "second", "third")}
     writer = history.running.tracking._recorder._writer
     other = Database(sqlite_url(tmp_path))
-    with other.writing(), mock.patch.object(writer, "submit", wraps=writer.submit) as submit:
+    with other.writing(), mock.patch.object(writer, "_take", wraps=writer._take) as take:
         # Whoever else writes waits.
         connections = [sending(history, body) for body in bodies.values()]
-        until(lambda: submit.call_count == len(bodies) and writer.waiting < len(bodies))
+        until(lambda: take.call_count == len(bodies) and writer.waiting < len(bodies))
         for connection in connections:
             connection.close()
     other.close()
