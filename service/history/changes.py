@@ -4,24 +4,30 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, literal_column, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from service.history.ledger import Ledger
+from service.history.prepared import DIALECTS, Prepared
 from service.history.tables import dirty, project
 from service.history.times import MINUTE, floor
 
-# Made once: a transaction of one batch would take longer to describe them than to run them.
-COUNTED: Final = (
-    update(project)
-    .where(project.c.id == bindparam("project_id"))
-    .values(revision=project.c.revision + 1)
+COUNTED: Final = Prepared(
+    dict.fromkeys(
+        DIALECTS,
+        update(project)
+        .where(project.c.id == bindparam("project_id"))
+        .values(revision=project.c.revision + literal_column("1")),
+    )
 )
-MARKED: Final = {
-    "sqlite": sqlite_insert(dirty).on_conflict_do_nothing(),
-    "postgresql": postgresql_insert(dirty).on_conflict_do_nothing(),
-}
+MARKED: Final = Prepared(
+    {
+        "sqlite": sqlite_insert(dirty).on_conflict_do_nothing(),
+        "postgresql": postgresql_insert(dirty).on_conflict_do_nothing(),
+    },
+    ["series_id", "start"],
+)
 
 
 class Changes:
@@ -90,12 +96,12 @@ class Changes:
             call()
 
     def _write_minutes(self) -> None:
-        self.beside.execute(
-            MARKED[self.beside.dialect.name],
+        MARKED.run(
+            self.beside,
             [{"series_id": series, "start": minute} for series, minute in sorted(self.minutes)],
         )
 
 
 def revise(connection: Connection, projects: Collection[int]) -> None:
     """Write that answers about projects change."""
-    connection.execute(COUNTED, [{"project_id": each} for each in sorted(projects)])
+    COUNTED.run(connection, [{"project_id": each} for each in sorted(projects)])

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select
 
 from service.history.entries import Kept
+from service.history.prepared import DIALECTS, Prepared
 from service.history.tables import batch, label_schema, pending, series
 
 ASKED_AT_ONCE: Final = 500  # SQLite and PostgreSQL take so many parameters, and many more
@@ -29,7 +30,9 @@ STORED: Final = (
     .select_from(batch.join(series).join(label_schema))
     .where(batch.c.identity.in_(bindparam("identities", expanding=True)))
 )
-INSERTED: Final = insert(batch)
+ADDED: Final = Prepared(
+    dict.fromkeys(DIALECTS, insert(batch)), [each.name for each in batch.c if each.name != "id"]
+)
 # By identity: which key a row got is the database's to know.
 WAITS: Final = insert(pending).from_select(
     ["batch_key", "expires_at", "path", "media_type", "body"],
@@ -105,7 +108,7 @@ class Ledger:
     def settle(self) -> None:
         """Store what was added, and forget what is known: other statements may change it."""
         if self._rows:
-            self._connection.execute(INSERTED, self._rows)
+            ADDED.run(self._connection, self._rows)
         if self._waiting:
             self._connection.execute(WAITS, self._waiting)
         self._known.clear()
