@@ -174,7 +174,7 @@ class Asking:
         if part.sample_ids is not None:
             self._name(part.sample_ids)
             if self._asked is not None and self._asked.record:
-                self._hashes.append(hash_ids(map(_short, part.sample_ids)))
+                self._hashes.append(hash_ids(list(map(_short, part.sample_ids))))
         self._rows += len(part.logits)
 
     def _name(self, names: Sequence[str | int]) -> None:

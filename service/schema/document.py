@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schema.names import INT64_MAX, Name, SampleId
+from service.schema.names import INT64_MAX, Ids, Name
 from service.schema.track import Track
 from service.wire.payload import TORCH_DTYPES
 from xentcore import LabelKind, Options, Output
@@ -58,9 +58,7 @@ class Document(BaseModel):
     class_names: Annotated[list[Name], Field(fail_fast=True)] | None = Field(
         None, description="One name per class."
     )
-    sample_ids: Annotated[list[SampleId], Field(fail_fast=True)] | None = Field(
-        None, description="One name or number per row."
-    )
+    sample_ids: Ids | None = Field(None, description="One name or number per row.")
     track: Track | None = Field(
         None, description="Keep the sums of this batch for charts and comparisons; null: do not."
     )

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from service.history import times
-from service.schema.names import Name, SampleId
+from service.schema.names import Ids, Name
 
 RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?")
 MOST_TAGS: Final = 16
@@ -50,7 +50,6 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$"
 BatchId = Annotated[str, Field(min_length=1, max_length=256)]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 TagValue = Annotated[str, Field(max_length=256)]
-Ids = Annotated[list[SampleId], Field(fail_fast=True)]
 
 
 class LabelSchema(BaseModel):

@@ -89,6 +89,11 @@ def test_words_are_those_of_splitmix64() -> None:
 def test_a_number_is_its_decimal_text() -> None:
     assert hash_ids([7, -1, 2**63 - 1]).tolist() == hash_ids(["7", "-1", str(2**63 - 1)]).tolist()
     assert hash_ids(["7"]) != hash_ids(["07"])
+    # Beyond 64 bits, and beside texts.
+    assert (
+        hash_ids([7, -(10**20), "a,b"]).tolist() == hash_ids(["7", str(-(10**20)), "a,b"]).tolist()
+    )
+    assert hash_ids([7, -(10**20)]).tolist() == hash_ids(["7", str(-(10**20))]).tolist()
 
 
 def test_draws_are_those_of_a_poisson_distribution_of_mean_1() -> None:
@@ -241,7 +246,8 @@ def test_the_sketch_is_the_smallest_hashes_each_once(rows: int) -> None:
 
 
 def test_the_sketch_of_few_names_on_many_rows_is_all_of_them() -> None:
-    hashes = hash_ids(row % 100 for row in range(50_000))
+    hashes = hash_ids([row % 100 for row in range(50_000)])
+    assert len(hashes) == 50_000
     assert sketch(hashes).tolist() == sorted(set(hashes.tolist()))
 
 
