@@ -31,22 +31,16 @@ def may_be_brief(question: Question, terms: Spoken, device: torch.device) -> boo
 
 
 def is_at_hand(arrival: Arrival, permit: Permit) -> bool:
-    """Tell whether a body is there, is small, and nobody else waits or computes.
-
-    One that seems to be tracked is not: it would be decoded here, and once more by a worker.
-    """
-    if not (arrival.is_complete and arrival.size <= BODY_BYTES and permit.is_alone):
-        return False
-    return TRACK not in arrival.body().tobytes()
+    """Tell whether a body is there, is small, and nobody else waits or computes."""
+    return arrival.is_complete and arrival.size <= BODY_BYTES and permit.is_alone
 
 
 def check_brief(payload: Payload) -> None:
     """Check that a decoded batch is small.
 
     Raises:
-        TooLong: it is not, or more is to be done than evaluated.
+        TooLong: it is not.
     """
-    shape = payload.logits.shape
     # Every axis: of no rows there may be a million classes.
-    if max(payload.logits.numel(), *shape) > LOGITS or "track" in payload.document:
+    if max(payload.logits.numel(), *payload.logits.shape) > LOGITS:
         raise TooLong

@@ -22,10 +22,10 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.questions import Question
 from service.reading import Reading
-from service.settings import Settings
+from service.settings import Settings, cores
 from service.telemetry import notes_of
 from service.terms import limits_of, terms_of
-from service.threads import paced
+from service.threads import find_room, paced
 from service.tracking import Tracking
 from service.wire.arrival import Arrival, Stalled
 from service.wire.body import Incoming
@@ -60,6 +60,7 @@ class Exchange:
         self._tracking = tracking
         self._device = device
         self._limits = limits_of(settings)
+        self._cores = cores()
 
     async def answer(
         self,
@@ -153,8 +154,15 @@ class Exchange:
             device=self._device,
             passes=self._kernels.passes,
             threads=self._settings.threads,
-            is_complete=is_complete,
+            has_room=partial(self._has_room, is_complete),
             pending_bytes=self._settings.pending_bytes,
+        )
+
+    def _has_room(self, is_complete: Callable[[], bool]) -> bool:
+        """Tell whether a body is complete, and nobody else needs the cores."""
+        admitted = self._engine.admitted
+        return is_complete() and find_room(
+            self._settings.threads, cores=self._cores, admitted=admitted
         )
 
     def _flow(self, incoming: Incoming, reading: Reading, permit: Permit) -> Flow[Evaluated]:
@@ -188,7 +196,7 @@ class Exchange:
             payload = paced(
                 source.decode(plain, self._limits, fields, arrived),
                 threads=self._settings.threads,
-                is_complete=lambda: arrival.is_complete,
+                has_room=partial(self._has_room, lambda: arrival.is_complete),
             )
             if brief:
                 check_brief(payload)

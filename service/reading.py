@@ -9,7 +9,7 @@ from service.asking import Asking
 from service.evaluated import Evaluated, Unrecorded
 from service.keeping import Keeping
 from service.questions import Answer, Question
-from service.threads import for_arriving
+from service.threads import for_room
 from service.wire.formats import Format
 from service.wire.payload import Body
 from service.wire.piece import Piece
@@ -27,8 +27,8 @@ class Reading:
         target: what the answer shall be in.
         device: where to compute.
         passes: which implementation goes over matrices.
-        threads: how many compute, once all of the body is there.
-        is_complete: whether it is.
+        threads: how many compute where there is room.
+        has_room: whether all of the body is there, and nobody else needs the cores.
         pending_bytes: most bytes of a body that waits for labels.
     """
 
@@ -42,11 +42,11 @@ class Reading:
         device: torch.device,
         passes: Passes,
         threads: int,
-        is_complete: Callable[[], bool],
+        has_room: Callable[[], bool],
         pending_bytes: int,
     ) -> None:
         self._threads = threads
-        self._is_complete = is_complete
+        self._has_room = has_room
         self._cancelled: Callable[[], bool] = lambda: False
         self._asking: Asking | None = Asking(
             question,
@@ -69,7 +69,7 @@ class Reading:
         """
         since_s = time.perf_counter()
         self._cancelled = cancelled
-        torch.set_num_threads(for_arriving(self._threads, is_complete=self._is_complete))
+        torch.set_num_threads(for_room(self._threads, has_room=self._has_room))
         stream: Stream = self._stream  # type: ignore[assignment]  # nothing is read once it is closed
         stream.push(piece)
         self._keeping.add(stream.document, Body(piece.memory[piece.begin : piece.end]))
@@ -84,7 +84,7 @@ class Reading:
         """
         since_s = time.perf_counter()
         self._cancelled = cancelled
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(for_room(self._threads, has_room=self._has_room))
         self._stream.finish()  # type: ignore[union-attr]
         answer = self._asking.answer()  # type: ignore[union-attr]
         self._spent_s += time.perf_counter() - since_s

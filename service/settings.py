@@ -18,7 +18,7 @@ WebhookHost = Annotated[
 ]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the cores that this process may run on, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0))
 
@@ -84,14 +84,14 @@ class Settings(BaseSettings):
     )
     workers: int = Field(
         # One core is left for the event loop, which receives and sends meanwhile.
-        default_factory=lambda: max(1, _cores() - 1),
+        default_factory=lambda: max(1, cores() - 1),
         ge=1,
         le=1024,
         description="evaluations that run at the same time (default: the cores but one)",
     )
     threads: int = Field(
         # The core that is left for the event loop helps where nothing arrives.
-        default_factory=lambda: min(2, _cores()),
+        default_factory=lambda: min(2, cores()),
         ge=1,
         le=1024,
         description="threads of one evaluation on the CPU (default: 2, or 1 on a single core)",

@@ -1,7 +1,6 @@
 """Which batches are evaluated on the event loop."""
 
 import asyncio
-import json
 import threading
 from collections.abc import MutableMapping
 from typing import Any
@@ -55,11 +54,6 @@ def test_batches_of_many_logits_or_classes_are_none(shape: tuple[int, ...]) -> N
         check_brief(payload(*shape))
 
 
-def test_nor_is_what_is_recorded() -> None:
-    with pytest.raises(TooLong):
-        check_brief(payload(2, 2, track={}))
-
-
 async def stays() -> MutableMapping[str, Any]:
     await asyncio.sleep(60)
     raise AssertionError
@@ -101,20 +95,25 @@ async def test_work_is_done_here_when_no_worker_has_any() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_that_is_tracked_is_not_decoded_here() -> None:
+async def test_a_body_is_at_hand_once_it_has_come_and_nobody_else_computes() -> None:
     engine = Engine(Capacity(1, 1, 5, 5), warm_up=lambda: None)
     await engine.start()
-    header = json.dumps({"__metadata__": {"request": json.dumps({"track": {}})}})
+    release = threading.Event()
+    with engine.admit() as permit, engine.admit() as other:
+        arrival = Arrival(Incoming(sent(b'{"track": {}}'), {}, limit=100, deadline_s=5))
+        assert not is_at_hand(arrival, permit)
+        await arrival.begin(early=False)
+        assert is_at_hand(arrival, permit)
+        slow = asyncio.ensure_future(other.run(lambda _: release.wait(10), receive=stays))
+        await asyncio.sleep(0)
+        assert not is_at_hand(arrival, permit)
+        release.set()
+        assert await slow
+    long = b" " * (BODY_BYTES + 1)
     with engine.admit() as permit:
-        for body, at_hand in (
-            (b'{"outputs": []}', True),
-            (b'{"track": {}}', False),
-            (header.encode(), False),
-        ):
-            arrival = Arrival(Incoming(sent(body), {}, limit=100, deadline_s=5))
-            assert not is_at_hand(arrival, permit)  # it has not come
-            await arrival.begin(early=False)
-            assert is_at_hand(arrival, permit) == at_hand
+        arrival = Arrival(Incoming(sent(long), {}, limit=len(long), deadline_s=5))
+        await arrival.begin(early=False)
+        assert not is_at_hand(arrival, permit)
     engine.stop()
 
 
