@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.allocation import keep_freed_memory
 from service.app import create_app
 from service.direct import EXTENSION, Direct
 from service.engine import Engine
@@ -107,6 +108,7 @@ def serve(settings: Settings) -> int:
         xentcore.DeviceUnavailable: the device is not there.
     """
     settings.prepare_data_dir()
+    keep_freed_memory()
     server = make_server(settings)
     server.run()
     if server.force_exit or server.engine.busy:
