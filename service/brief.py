@@ -13,10 +13,11 @@ from service.questions import Question
 from service.wire.arrival import Arrival
 from service.wire.encodings import identity
 from service.wire.formats import Spoken
-from service.wire.payload import Payload
+from service.wire.payload import Payload, extent
 
 BODY_BYTES: Final = 1 << 14
 LOGITS: Final = 1 << 12
+TRACKED_ROWS: Final = 1 << 8  # each is drawn many times
 TRACK: Final = b'"track'  # also where the document is a string in a header of JSON
 
 
@@ -41,6 +42,10 @@ def check_brief(payload: Payload) -> None:
     Raises:
         TooLong: it is not.
     """
+    shape = payload.logits.shape
     # Every axis: of no rows there may be a million classes.
-    if max(payload.logits.numel(), *payload.logits.shape) > LOGITS:
+    if max(payload.logits.numel(), *shape) > LOGITS:
+        raise TooLong
+    rows, _ = extent(shape, payload.document.get("class_axis", 1))
+    if rows > TRACKED_ROWS and "track" in payload.document:
         raise TooLong

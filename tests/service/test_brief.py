@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from service.brief import BODY_BYTES, LOGITS, TooLong, check_brief, is_at_hand, may_be_brief
+from service.brief import (
+    BODY_BYTES,
+    LOGITS,
+    TRACKED_ROWS,
+    TooLong,
+    check_brief,
+    is_at_hand,
+    may_be_brief,
+)
 from service.engine import Capacity, Engine
 from service.errors import invalid
 from service.questions import CompareQuestion, LossQuestion
@@ -52,6 +60,13 @@ def test_small_batches(shape: tuple[int, ...]) -> None:
 def test_batches_of_many_logits_or_classes_are_none(shape: tuple[int, ...]) -> None:
     with pytest.raises(TooLong):
         check_brief(payload(*shape))
+
+
+def test_batches_of_many_rows_that_are_tracked_are_none() -> None:
+    check_brief(payload(TRACKED_ROWS + 1, 2))
+    check_brief(payload(TRACKED_ROWS, 2, track={}))
+    with pytest.raises(TooLong):
+        check_brief(payload(TRACKED_ROWS + 1, 2, track={}))
 
 
 async def stays() -> MutableMapping[str, Any]:
