@@ -1,7 +1,8 @@
 """Files of the history: in memory, or written while they come."""
 
 import io
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,11 @@ class Sink:
         self._file = None if isinstance(file, Path) else file
         self._begin: int | None = None
         self._bytes = 0
+        self._ours: list[IO[bytes]] = []
+        if self._path is not None:
+            # Not __del__: a sink that an exception still refers to is collected together with its
+            # file, which would complain first.
+            weakref.finalize(self, _discard, _partial(self._path), self._ours)
 
     def open(self) -> Callable[[Buffer], None]:
         """Begin, or begin again after what came was cut off.
@@ -72,6 +78,7 @@ class Sink:
         if self._path is not None:
             self._close()
             self._file = _partial(self._path).open("wb")
+            self._ours.append(self._file)
         elif self._file is not None and self._file.seekable():
             self._begin = self._file.tell() if self._begin is None else self._begin
             self._file.seek(self._begin)
@@ -95,15 +102,16 @@ class Sink:
         self._bytes += len(part)
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        while self._ours:
+            self._ours.pop().close()
 
-    def __del__(self) -> None:
-        """Remove what was not completed."""
-        if self._path is not None:
-            self._close()
-            with suppress(OSError):
-                _partial(self._path).unlink(missing_ok=True)
+
+def _discard(partial: Path, opened: Sequence[IO[bytes]]) -> None:
+    """Remove what was not completed."""
+    for file in opened:
+        file.close()
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:
