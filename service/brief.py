@@ -18,7 +18,6 @@ from service.wire.payload import Payload, extent
 BODY_BYTES: Final = 1 << 14
 LOGITS: Final = 1 << 12
 TRACKED_ROWS: Final = 1 << 8  # each is drawn many times
-TRACK: Final = b'"track'  # also where the document is a string in a header of JSON
 
 
 class TooLong(Exception):

@@ -85,7 +85,8 @@ class Ledger:
     def find(self, identity: bytes) -> Stored | None:
         """Return what is known of a batch, ``None`` where there is none."""
         if identity not in self._known:
-            self._look_up(self._expected | {identity})
+            # But what is known: the database knows nothing of what was added and is not stored.
+            self._look_up((self._expected | {identity}) - self._known.keys())
         return self._known[identity]
 
     def add(
