@@ -32,6 +32,7 @@ class Passes:
     measure_keeping: Callable[
         [Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]
     ]
+    measure_spreading: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
     survey: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
     derive: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
     first_peak: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -61,6 +62,7 @@ EAGER: Final = Passes(
     laid_out=lambda _, logits: logits.contiguous(),
     measure=softmax.measure,
     measure_keeping=softmax.measure_keeping,
+    measure_spreading=softmax.measure_spreading,
     survey=softmax.survey,
     derive=softmax.derive,
     first_peak=softmax.first_peak,

@@ -28,7 +28,6 @@ from typing import Final, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from xentcore.chunk import BlockRows, Chunk
 from xentcore.constants import Constants
@@ -41,6 +40,8 @@ from xentcore.scoring import Scored
 from xentcore.tally import Inquiry
 
 T = TypeVar("T")
+Added = Sequence[tuple[float, float]]
+"""The sums of the losses of each spec, and of their magnitudes."""
 
 _ROUNDING: Final = 1e-12  # of a sum, relative to that of the magnitudes
 
@@ -155,15 +156,14 @@ class Prior:
             found = self._of_elements()
         else:
             found = self._of_classes()
-        totals = torch.zeros(len(self._inquiry.specs), 2, dtype=torch.float64)
+        totals = [[0.0, 0.0] for _ in self._inquiry.specs]
         for sums in found:
-            totals += sums
-        return [
-            0.0 if abs(loss) < _ROUNDING * magnitude else loss
-            for loss, magnitude in totals.tolist()
-        ]
+            for total, (loss, magnitude) in zip(totals, sums, strict=True):
+                total[0] += loss
+                total[1] += magnitude
+        return [0.0 if abs(loss) < _ROUNDING * magnitude else loss for loss, magnitude in totals]
 
-    def _of_classes(self) -> Iterator[Tensor]:
+    def _of_classes(self) -> Iterator[Added]:
         present = self._mass.positive.nonzero()[:, 0]
         specs = self._inquiry.specs
         if self._mass.negative is None and all(
@@ -180,14 +180,14 @@ class Prior:
         chunk = self._chunk(labels, self._mass.positive[present])
         yield from self._each_block(chunk, lambda block: self._sums(chunk, chunk.read(block)))
 
-    def _of_elements(self) -> Iterator[Tensor]:
+    def _of_elements(self) -> Iterator[Added]:
         positive, negative = self._mass.positive, cast("Tensor", self._mass.negative)
         for label, mass in ((1.0, positive), (0.0, negative)):
             chunk = self._chunk(torch.full((1, len(positive)), label), None)
             for columns in self._each_block(chunk, self._class_losses(chunk)):
                 # Hard labels of the sigmoid family: no loss is negative, and none cancels.
-                sums = torch.stack([times(mass, column).sum() for column in columns])
-                yield sums[:, None].expand(-1, 2)
+                sums = (times(mass, column).sum().item() for column in columns)
+                yield [(each, each) for each in sums]
 
     def _class_losses(self, chunk: Chunk) -> Callable[[Block], list[Tensor]]:
         def read(block: Block) -> list[Tensor]:
@@ -196,19 +196,19 @@ class Prior:
 
         return read
 
-    def _of_distributions(self, chunks: Sequence[Chunk], evaluated: Tensor) -> Iterator[Tensor]:
+    def _of_distributions(self, chunks: Sequence[Chunk], evaluated: Tensor) -> Iterator[Added]:
         first = 0
         for chunk in chunks:
             chosen = evaluated[first : first + chunk.layout.rows]
             first += chunk.layout.rows
             yield from self._each_block(chunk, self._with_own_labels(chunk, chosen))
 
-    def _with_own_labels(self, chunk: Chunk, evaluated: Tensor) -> Callable[[Block], Tensor]:
-        def read(block: Block) -> Tensor:
+    def _with_own_labels(self, chunk: Chunk, evaluated: Tensor) -> Callable[[Block], Added]:
+        def read(block: Block) -> Added:
             rows = chunk.read(block)
             chosen = evaluated[block.start : block.stop].nonzero()[:, 0].to(rows.values.device)
             if not len(chosen):
-                return torch.zeros(len(self._inquiry.specs), 2, dtype=torch.float64)
+                return [(0.0, 0.0)] * len(self._inquiry.specs)
             rows = rows.select(chosen)
             targets = rows.labels.values.double()
             if rows.labels.is_index:
@@ -239,18 +239,24 @@ class Prior:
 
         A few numbers per row tell all. Up to a factor, exp u is the mass of the class.
         """
-        shares = self._mass.positive / self._mass.positive.max()
-        others, squares = _all_but_each(torch.stack([shares, shares.square()]))[:, present]
-        prediction = shares.argmax().expand(len(present))
+        most, largest = self._mass.positive.max(dim=0)
+        shares = self._mass.positive / most
         logarithms = shares.log()
-        measured = (logarithms[present], others, squares, prediction)
+        # The sum of all but one, and no digit lost: all of it holds the largest, 1, from which less
+        # is taken; and what is left of the largest is added up by itself.
+        powers = torch.stack((shares, shares.square()))
+        powers[:, largest] = 0
+        rest = powers.sum(dim=1, keepdim=True)
+        others = (rest + 1) - powers
+        others[:, largest] = rest[:, 0]
         maximum = torch.zeros(len(present), dtype=torch.float64)
         logits = logarithms.expand(len(present), -1)
+        of_others, of_squares = others[:, present]
+        measured = (logarithms[present], of_others, of_squares, largest.expand(len(present)))
         swept = Swept(maximum, measured, None)
         return RowStatistics(logits, maximum, present, None, self._constants, "rows", swept)
 
-    def _sums(self, chunk: Chunk, rows: BlockRows) -> Tensor:
-        """Return the sums of the losses and of their magnitudes, (specs, 2), on the CPU."""
+    def _sums(self, chunk: Chunk, rows: BlockRows) -> Added:
         return _added([[each for _, each in parts] for parts in self._scored(chunk, rows)])
 
     def _scored(self, chunk: Chunk, rows: BlockRows) -> list[ScoredParts]:
@@ -258,22 +264,11 @@ class Prior:
         return [found[place] for place in range(len(found))]
 
 
-def _added(found: Sequence[Sequence[Scored]]) -> Tensor:
-    """Return the sums of the losses and of their magnitudes, (specs, 2), on the CPU."""
-    return torch.tensor(
-        [
-            [
-                sum(each.fate.total for each in parts),
-                sum(each.magnitude.sum().item() for each in parts),
-            ]
-            for parts in found
-        ],
-        dtype=torch.float64,
-    )
-
-
-def _all_but_each(values: Tensor) -> Tensor:
-    """Return for each value the sum of all others of its row, (rows, n), without subtracting it."""
-    before = pad(values[:, :-1], (1, 0)).cumsum(1)
-    after = pad(values[:, 1:], (0, 1)).flip(1).cumsum(1).flip(1)
-    return before + after
+def _added(found: Sequence[Sequence[Scored]]) -> Added:
+    return [
+        (
+            sum(each.fate.total for each in parts),
+            sum(each.magnitude.sum().item() for each in parts),
+        )
+        for parts in found
+    ]

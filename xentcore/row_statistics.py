@@ -16,9 +16,11 @@ from torch import Tensor
 from xentcore.constants import Constants
 from xentcore.device import block_rows
 from xentcore.memory import Lease, lend
+from xentcore.passes import Passes
 
-Scope = Literal["rows", "columns", "everything"]
-"""What will be asked about rows: numbers of each, also sums over rows or gradients, also ranks."""
+Scope = Literal["rows", "columns", "spread", "everything"]
+"""What will be asked about rows: numbers of each, also sums over rows or gradients, also entropies,
+also ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +29,19 @@ class Swept:
 
     Attributes:
         maximum: the largest logit of each, (rows,).
-        measured: what the pass tells of each, (rows,): ``measure`` of :mod:`xentcore.softmax`, or
-            ``survey``.
+        measured: what the pass tells of each, (rows,): ``measure`` of :mod:`xentcore.softmax`,
+            ``measure_spreading`` or ``survey``.
         probability_sums: sum over rows of p at the classes but the label, (classes,), float64;
             ``None`` where only rows were asked about.
         total: the sum of u over all classes, (rows,), float64; ``None`` where nobody asked.
-        is_surveyed: whether ``survey`` told.
+        scope: what was asked of the pass.
     """
 
     maximum: Tensor
     measured: tuple[Tensor, ...]
     probability_sums: Tensor | None
     total: Tensor | None = None
-    is_surveyed: bool = False
+    scope: Scope = "rows"
 
 
 @dataclass(frozen=True)
@@ -81,21 +83,24 @@ class RowStatistics:
         return self.maximum if self.blank is None else anchored(self.maximum)
 
     @property
-    def _is_surveyed(self) -> bool:
-        """Whether one pass tells all: everything will be asked, and the pivot is the label."""
+    def _told(self) -> Scope:
+        """What the one pass over the rows tells."""
         if self.swept is not None:
-            return self.swept.is_surveyed
-        return self.scope == "everything" and self.targets is None
+            return self.swept.scope
+        # Of distributions the pivot is the prediction, which ranks are not about.
+        surveyed = self.scope == "everything" and self.targets is not None
+        return "spread" if surveyed else self.scope
 
     @cached_property
     def _measured(self) -> tuple[Tensor, ...]:
         if self.swept is not None:
             return self.swept.measured
-        passes = self.constants.passes
-        if self.scope == "rows":
-            return passes.measure(*self._rows)
-        measure = passes.survey if self._is_surveyed else passes.measure_keeping
-        return measure(*self._rows, self._room)
+        passes, told = self.constants.passes, self._told
+        return (
+            passes.measure(*self._rows)
+            if told == "rows"
+            else keeping(passes, told)(*self._rows, self._room)
+        )
 
     @cached_property
     def _room(self) -> Tensor:
@@ -217,7 +222,7 @@ class RowStatistics:
 
     @cached_property
     def _spread(self) -> Tensor:
-        if self._is_surveyed:
+        if self._told in ("spread", "everything"):
             return self._measured[4]
         return self.constants.passes.spread(*self._rows)
 
@@ -237,7 +242,7 @@ class RowStatistics:
 
     @cached_property
     def _ranking(self) -> tuple[Tensor, Tensor, Tensor]:
-        if self._is_surveyed:
+        if self._told == "everything":
             return self.pivot_shifted, *self._measured[5:]  # type: ignore[return-value]
         places = self.constants.places(self.classes)
         return self.constants.passes.ranking(self.logits, self.anchor, self.label, places)
@@ -364,6 +369,13 @@ def row_statistics(
         places = constants.places(logits.shape[1])
         targets, pivot = labels, constants.passes.first_peak(logits, anchored(maximum), places)
     return RowStatistics(logits, maximum, pivot, targets, constants, scope, swept)
+
+
+def keeping(passes: Passes, scope: Scope) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the pass that tells what will be asked, and writes exp u down."""
+    if scope == "everything":
+        return passes.survey
+    return passes.measure_spreading if scope == "spread" else passes.measure_keeping
 
 
 def anchored(maximum: Tensor) -> Tensor:

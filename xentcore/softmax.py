@@ -44,19 +44,26 @@ def measure_keeping(
     return measured
 
 
+def measure_spreading(
+    logits: Tensor, anchor: Tensor, pivot: Tensor, places: Tensor, kept: Tensor
+) -> tuple[Tensor, ...]:
+    """Return what :func:`measure_keeping` does, which writes to ``kept``, and :func:`spread`."""
+    measured = measure_keeping(logits, anchor, pivot, places, kept)
+    return *measured, spread(logits, anchor, pivot, places)
+
+
 def survey(
     logits: Tensor, anchor: Tensor, label: Tensor, places: Tensor, kept: Tensor
 ) -> tuple[Tensor, ...]:
     """Return all that row statistics are made of, where the pivot is the label, each (rows,).
 
     Returns:
-        what :func:`measure_keeping` does, which writes to ``kept``;
-        what :func:`spread` does;
+        what :func:`measure_spreading` does, which writes to ``kept``;
         of :func:`ranking`: the largest u of the other classes, and how many are above the label's.
     """
-    measured = measure_keeping(logits, anchor, label, places, kept)
+    measured = measure_spreading(logits, anchor, label, places, kept)
     _, runner_up, rank = ranking(logits, anchor, label, places)
-    return *measured, spread(logits, anchor, label, places), runner_up, rank
+    return *measured, runner_up, rank
 
 
 def derive(at_pivot: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from xentcore.constants import Constants
 from xentcore.device import block_rows
 from xentcore.memory import Lease, lend
 from xentcore.options import Source
-from xentcore.row_statistics import Scope, Swept, anchored
+from xentcore.row_statistics import Scope, Swept, anchored, keeping
 
 
 def sweep(
@@ -40,7 +40,7 @@ def sweep(
     passes, places, ones = constants.passes, constants.places(classes), constants.ones(classes)
     step = block_rows(classes, logits.device, elements=passes.strip_elements)
     # One pass that tells all takes less than one for the usual and another one for the spread.
-    surveys = scope == "everything" or "spread" in sources
+    told: Scope = "spread" if "spread" in sources and scope != "everything" else scope
     found: list[tuple[Tensor, ...]] = []
     totals: list[Tensor] = []
     sums = torch.zeros(classes, dtype=torch.float64) if scope != "rows" else None
@@ -55,18 +55,17 @@ def sweep(
         columns = (strip, anchor, pivot, places)
         if "total" in sources:
             totals.append(passes.weighted_sum(strip, anchor, ones))
-        if sums is None and not surveys:
+        if told == "rows":
             found.append((maximum, *passes.measure(*columns)))
             continue
         kept = lend(lease, strip)
-        measure = passes.survey if surveys else passes.measure_keeping
-        at_pivot, others, *rest = measure(*columns, kept)
+        at_pivot, others, *rest = keeping(passes, told)(*columns, kept)
         if sums is not None:
             sums += passes.column_sums(kept, (at_pivot.exp() + others).reciprocal())
         found.append((maximum, at_pivot, others, *rest))
     maximum, *measured = (_joined(column) for column in zip(*found, strict=True))
     total = _joined(totals) if totals else None
-    return Swept(maximum, tuple(measured), sums, total, is_surveyed=surveys)
+    return Swept(maximum, tuple(measured), sums, total, told)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -176,8 +176,10 @@ class Inquiry:
 
     @cached_property
     def _scope(self) -> Scope:
-        if {"row_statistics", "calibration"} & self.summed:
+        if "row_statistics" in self.summed:
             return "everything"
+        if "calibration" in self.summed:
+            return "spread"
         # To compare gradients takes exp u too: what is kept need not be computed again.
         return "columns" if self.compare or {"per_class", "gradient"} & self.summed else "rows"
 

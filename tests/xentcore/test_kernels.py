@@ -27,7 +27,7 @@ from xentcore.kernels.library import Library
 KERNELS = list(kernels())
 # Which of its two layouts a pass runs in, the shape of its arguments decides.
 PASSES = [kernel for kernel in KERNELS if not kernel.short]
-WRITING = ("measure_keeping", "survey", "write_scaled", "write_tilted")
+WRITING = ("measure_keeping", "measure_spreading", "survey", "write_scaled", "write_tilted")
 Answer = Tensor | tuple[Tensor, ...]
 SHAPES = [(1, 2), (3, 7), (17, 64), (70, 1000), (2, 100_003), (40_000, 10)]
 EXTREME_SHAPES = [(1, 1_000_003), (2_000_000, 10)]

@@ -1,6 +1,7 @@
 """What is recorded of an evaluation, against the definitions in float64."""
 
 import math
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -199,6 +200,26 @@ def test_the_prior_of_cross_entropy_is_the_entropy_of_the_frequencies() -> None:
     mass = torch.zeros(CLASSES, dtype=torch.float64).index_add(0, labels, weights)
     share = mass / mass.sum()
     _close(found.prior_sum, -(mass * share.clamp(min=1e-300).log()).sum())
+
+
+@pytest.mark.parametrize("slug", ["sparse", "focal"])
+@pytest.mark.parametrize("masses", [(1e12, 1e-9, 3e-9), (1e12, 1e12, 1e-9), (1e-9, 5.0, 1e12)])
+def test_the_prior_keeps_its_digits_where_classes_are_rare(
+    slug: str, masses: tuple[float, ...]
+) -> None:
+    labels = torch.arange(3)
+    weights = torch.tensor(masses, dtype=torch.float64)
+    logits = torch.zeros(3, CLASSES, dtype=torch.float64)
+    found, _ = _of(Spec(slug), logits, labels, weights)
+    gamma = 2 if slug == "focal" else 0
+    with localcontext(prec=60):
+        exact = [Decimal(mass) for mass in masses]
+        shares = [mass / sum(exact) for mass in exact]
+        expected = sum(
+            mass * (1 - share) ** gamma * -share.ln()
+            for mass, share in zip(exact, shares, strict=True)
+        )
+    assert found.prior_sum == pytest.approx(float(expected), rel=1e-14)
 
 
 def test_one_class_and_distributions_have_no_prior() -> None:

@@ -14,6 +14,7 @@ DTYPES: Final = (torch.float32, torch.float64)
 SHORT: Final = (
     "measure",
     "measure_keeping",
+    "measure_spreading",
     "survey",
     "column_sums",
     "write_scaled",
@@ -88,6 +89,7 @@ _PASSES: Final[tuple[_Entry, ...]] = (
     ("derive", softmax.derive, ("r", "r"), (), (0, 1)),
     ("measure_keeping", softmax.measure_keeping, (*_ROWS_OF_LOGITS, "rc"), (2,), ()),
     ("column_sums", softmax.column_sums, ("rc", "r"), (), (1,)),
+    ("measure_spreading", softmax.measure_spreading, (*_ROWS_OF_LOGITS, "rc"), (2,), ()),
     ("survey", softmax.survey, (*_ROWS_OF_LOGITS, "rc"), (2,), ()),
     ("write_scaled", softmax.write_scaled, ("rc", "r", "c", "r", "r", "rc"), (1,), ()),
     (

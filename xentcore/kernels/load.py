@@ -53,6 +53,7 @@ def load_passes(root: Path | None = None) -> Passes | None:
         laid_out=_laid_out,
         measure=compiled("measure", softmax.measure),
         measure_keeping=compiled("measure_keeping", softmax.measure_keeping),
+        measure_spreading=compiled("measure_spreading", softmax.measure_spreading),
         survey=compiled("survey", softmax.survey),
         first_peak=compiled("first_peak", softmax.first_peak),
         spread=compiled("spread", softmax.spread),
