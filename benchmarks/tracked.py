@@ -19,6 +19,7 @@ from benchmarks.timing import Timing
 SHAPES: Final = (
     (32, 10, 160, (JSON, SAFETENSORS)),
     (1024, 100, 40, (JSON, SAFETENSORS)),
+    (1024, 1000, 16, (JSON,)),
     (4096, 1000, 16, (SAFETENSORS,)),
 )
 """Rows, classes, requests of a burst, in which formats."""
