@@ -2,7 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from service.history.database import Database, sqlite_url
+from tests.service.history.histories import Batch, insert_batches
 from tests.service.history.postgres import Postgres, programs
 
 TEMPLATE = "history_template"
@@ -22,6 +24,7 @@ class MakeUrl(Protocol):
 
 
 MakeDatabase = Callable[[], Database]
+Filled = Callable[[Iterable[Batch]], Database]
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +45,39 @@ def postgres() -> Iterator[Postgres]:
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of SQLite that holds the tables to copy from; making them takes many writes."""
+    folder = tmp_path_factory.mktemp("template")
+    _migrated(sqlite_url(folder))
+    (file,) = folder.iterdir()  # whoever closes last leaves everything in it
+    return file
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def filled(
+    request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Filled]:
+    """Makes databases that hold batches, for all tests of a module that only ask."""
+    with ExitStack() as made:
+
+        def make(batches: Iterable[Batch]) -> Database:
+            if request.param == "sqlite":
+                folder = tmp_path_factory.mktemp("filled")
+                shutil.copy(template, folder)
+                url = sqlite_url(folder)
+            else:
+                url = made.enter_context(created(request.getfixturevalue("postgres")))
+            database = Database(url)
+            made.callback(database.close)
+            insert_batches(database, batches)
+            return database
+
+        yield make
+
+
 @pytest.fixture(params=BACKENDS)
-def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeUrl]:
+def make_url(request: pytest.FixtureRequest, template: Path, tmp_path: Path) -> Iterator[MakeUrl]:
     """Makes databases with empty tables, or without any, and returns their addresses."""
     with ExitStack() as made:
 
@@ -51,7 +85,9 @@ def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeUrl
             if request.param == "sqlite":
                 folder = tmp_path / f"history-{next(_numbers)}"
                 folder.mkdir()
-                return _migrated(sqlite_url(folder)) if tables else sqlite_url(folder)
+                if tables:
+                    shutil.copy(template, folder)
+                return sqlite_url(folder)
             server: Postgres = request.getfixturevalue("postgres")
             return made.enter_context(created(server, TEMPLATE if tables else "template0"))
 
@@ -89,11 +125,10 @@ def database(make_database: MakeDatabase) -> Database:
     return make_database()
 
 
-def _migrated(url: str) -> str:
+def _migrated(url: str) -> None:
     database = Database(url)
     database.migrate()
     database.close()
-    return url
 
 
 @contextmanager

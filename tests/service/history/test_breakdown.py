@@ -8,6 +8,7 @@ from service.history import breakdown, classes, times
 from service.history.database import Database
 from service.history.questions import Referring
 from tests.service.history.asked import ask, rows_of
+from tests.service.history.conftest import Filled
 from tests.service.history.histories import NAMES, START, Batch, history, insert_batches, simulated
 
 BATCHES = history(11, minutes=40, versions=("v1",), rows=25)
@@ -16,10 +17,9 @@ EARLY = [each for each in BATCHES if each.time < times.parse(HALF)]
 LATE = [each for each in BATCHES if each.time >= times.parse(HALF)]
 
 
-@pytest.fixture
-def recorded(database: Database) -> Database:
-    insert_batches(database, BATCHES)
-    return database
+@pytest.fixture(scope="module")
+def recorded(filled: Filled) -> Database:
+    return filled(BATCHES)
 
 
 def mean(batches: list[Batch], index: int) -> float:

@@ -11,6 +11,7 @@ from service.history import times, timeseries
 from service.history.database import Database
 from service.history.metrics import METRICS
 from tests.service.history.asked import Row, rows_of, timeline
+from tests.service.history.conftest import Filled
 from tests.service.history.histories import (
     NAMES,
     START,
@@ -57,10 +58,9 @@ ORACLES: dict[str, Callable[[Rows], float]] = {
 }
 
 
-@pytest.fixture
-def recorded(database: Database) -> Database:
-    insert_batches(database, BATCHES)
-    return database
+@pytest.fixture(scope="module")
+def recorded(filled: Filled) -> Database:
+    return filled(BATCHES)
 
 
 def within(row: Row, step_s: int) -> list[Batch]:
