@@ -17,8 +17,8 @@ help:  ## list what make can do
 serve: $(SERVER)  ## run the service on 127.0.0.1:8000
 	$(PYTHON) -m service
 
-test: $(ALL)  ## run the whole test suite
-	$(PYTHON) -m pytest -n auto --dist loadgroup
+test: $(ALL)  ## run the tests, but for the slow ones, which `make check` runs too
+	$(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-compose: $(ALL)  ## build and run docker-compose.yml for real; needs a Docker engine
 	$(PYTHON) -m pytest tests/compose
@@ -27,7 +27,7 @@ test-clients: $(ALL)  ## test with MLServer, Lightning, MLflow and Weights and B
 	$(PYTHON) -m benchmarks.environments
 	$(PYTHON) -m pytest tests/service/test_kserve_mlserver.py tests/xent/test_lightning.py tests/demo/test_trackers.py
 
-check: format-check lint types contracts drift  ## everything CI insists on; last the tests, with coverage and more examples of each law
+check: format-check lint types contracts drift  ## everything CI insists on; last every test, with coverage and more examples of each law
 	$(PYTHON) -m pytest -n auto --dist loadgroup --hypothesis-profile=ci --cov --cov-report=term
 
 format-check: $(ALL)  ## fail where `make format` would change layout

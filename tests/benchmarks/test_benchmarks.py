@@ -81,6 +81,7 @@ def test_a_refusal_is_told_in_the_words_of_the_service() -> None:
         http.exchange(post("/loss/sparse", b" " * 11, "application/json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ideas",
     [
@@ -103,6 +104,7 @@ def test_tables_are_made(ideas: list[str], tmp_path: Path) -> None:
     assert all(table.title in done.stdout for table in found.tables)
 
 
+@pytest.mark.slow
 def test_no_batch_is_lost_or_counted_twice_by_a_kill() -> None:
     table = IDEAS["kills"](quick=True)
     assert isinstance(table, Table)

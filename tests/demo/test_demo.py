@@ -22,6 +22,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_every_variant_is_shown_within_the_width_and_the_same_every_time(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +45,7 @@ def test_an_address_that_nobody_answers_at_is_named_and_fails(
     assert "nothing at http://127.0.0.1:9 answers as Xent" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_service_of_its_own_is_started_and_stopped() -> None:
     with started() as own:
         assert answers_as_xent(own)

@@ -8,6 +8,7 @@ from demo.pixels import Pixels, show
 from demo.tables import WIDTH
 
 
+@pytest.mark.slow
 def test_losses_from_pixels_are_scikit_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert show()
     shown = capsys.readouterr().out

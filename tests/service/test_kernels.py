@@ -67,6 +67,7 @@ def test_without_a_compiler_the_eager_passes_serve(
     assert loss(server) == pytest.approx(0.8413626)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_what_is_built_serves_at_once(start: Start, built: Path) -> None:
     server = start(kernels="built", kernels_dir=built)
@@ -74,6 +75,7 @@ def test_what_is_built_serves_at_once(start: Start, built: Path) -> None:
     assert loss(server) == pytest.approx(0.8413626)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_passes_are_swapped_under_load_without_a_change(
     start: Start, built: Path, tmp_path: Path
@@ -100,6 +102,7 @@ def test_passes_are_swapped_under_load_without_a_change(
     assert seen == len(losses) == 1
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiler_that_fails_leaves_the_eager_passes(
     start: Start, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +114,7 @@ def test_a_compiler_that_fails_leaves_the_eager_passes(
     assert server.alive()
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_library_that_cannot_be_loaded_leaves_the_eager_passes(
     start: Start, built: Path, tmp_path: Path

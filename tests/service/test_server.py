@@ -70,7 +70,9 @@ def process(data_dir: Path, **settings: object) -> Iterator[Process]:
         started.end()
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "sig", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_drains_finishes_and_exits_with_0(tmp_path: Path, sig: signal.Signals) -> None:
     settings = {"DRAIN_S": 0.3, "SHUTDOWN_DEADLINE_S": 10 * PATIENCE_S}
     with process(tmp_path / "data", **settings) as server, closing(server.connect()) as connection:
@@ -96,6 +98,7 @@ def test_a_signal_drains_finishes_and_exits_with_0(tmp_path: Path, sig: signal.S
         os.kill(server.process.pid, 0)
 
 
+@pytest.mark.slow
 def test_the_shutdown_has_a_deadline(tmp_path: Path) -> None:
     settings = {"SHUTDOWN_DEADLINE_S": 0.3}
     with process(tmp_path / "data", **settings) as server, closing(server.connect()) as connection:
@@ -109,6 +112,7 @@ def test_the_shutdown_has_a_deadline(tmp_path: Path) -> None:
         assert server.process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     with process(tmp_path / "data", DRAIN_S=25) as server:
         server.process.send_signal(signal.SIGTERM)

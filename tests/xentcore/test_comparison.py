@@ -476,6 +476,7 @@ def same_numbers(
         assert getattr(mine, name) == expected, name
 
 
+@pytest.mark.slow
 @every_kind
 @weighted_or_not
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

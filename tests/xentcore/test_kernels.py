@@ -163,6 +163,7 @@ def compiled() -> Passes:
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kernel", PASSES, ids=stem_of)
@@ -172,6 +173,7 @@ def test_compiled_and_eager_agree(kernel: Kernel, shape: tuple[int, int], compil
     assert_agree(found, answer(pass_of(EAGER, kernel), kernel, given), kernel.dtype)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("shape", EXTREME_SHAPES, ids=str)
 @pytest.mark.parametrize("kernel", [k for k in PASSES if k.dtype == torch.float32], ids=stem_of)
@@ -183,6 +185,7 @@ def test_compiled_and_eager_agree_on_extreme_shapes(
     assert_agree(found, answer(pass_of(EAGER, kernel), kernel, given), kernel.dtype)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("shape", [(37, 5), (19, 64), (33, 1003)], ids=str)
 @pytest.mark.parametrize("kernel", PASSES, ids=stem_of)
@@ -200,6 +203,7 @@ def test_a_rows_numbers_do_not_depend_on_the_rows_beside_it(
             assert torch.equal(mine.nan_to_num(nan=-1.5), theirs[some].nan_to_num(nan=-1.5))
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=name_of)
 @pytest.mark.parametrize(
@@ -225,6 +229,7 @@ def test_every_row_is_the_definition(
     assert_exact(result.gradient, slopes, dtype)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("kind", ["integer", "probabilities"])
 def test_every_output_agrees(kind: str, compiled: Passes) -> None:
@@ -243,6 +248,7 @@ def test_every_output_agrees(kind: str, compiled: Passes) -> None:
     assert [row.row for row in found.hardest] == [row.row for row in expected.hardest]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_what_was_not_compiled_for_is_computed_eagerly(
     compiled: Passes, monkeypatch: pytest.MonkeyPatch
@@ -254,6 +260,7 @@ def test_what_was_not_compiled_for_is_computed_eagerly(
     assert all(map(torch.equal, found, pass_of(EAGER, kernel)(*given)))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_many_threads_get_the_same_numbers(compiled: Passes) -> None:
     kernel = KERNELS[0]
@@ -264,6 +271,7 @@ def test_many_threads_get_the_same_numbers(compiled: Passes) -> None:
             assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_other_threads_run_on_while_a_pass_computes(compiled: Passes) -> None:
     given = arguments(KERNELS[0], 100_000, 500)
@@ -281,6 +289,7 @@ def test_other_threads_run_on_while_a_pass_computes(compiled: Passes) -> None:
     assert any(counted_meanwhile() > 1000 for _ in range(20))
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("compiled")
 def test_a_pass_without_memory_is_an_error() -> None:
@@ -291,12 +300,17 @@ def test_a_pass_without_memory_is_an_error() -> None:
 
 
 @needs_compiler
-def test_only_what_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_missing_is_built_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (wanted,) = (k for k in KERNELS if k.stem == "first_peak-float32")
     monkeypatch.setattr(building, "kernels", lambda: iter([wanted]))
     assert list(build(tmp_path, processes=1)) == [wanted.stem]
     assert {path.name for path in folder(tmp_path).iterdir()} == {"first_peak-float32.so", "lock"}
     assert list(build(tmp_path, processes=1)) == []
+    given = arguments(wanted, 70, 1000)
+    run = Library(folder(tmp_path) / "first_peak-float32.so")
+    assert_agree(answer(run, wanted, given), answer(wanted.function, wanted, given), wanted.dtype)
 
 
 @needs_compiler
@@ -308,6 +322,7 @@ def test_a_compiler_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "library.so").exists()
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("compiled")
 def test_the_command_says_where_everything_is() -> None:

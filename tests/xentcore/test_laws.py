@@ -400,6 +400,7 @@ def test_any_block_size_gives_the_same_answer(
         assert_same(found, expected, exactly=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("several_threads")
 @for_every_variant
 def test_a_batch_that_fills_threads_and_blocks_splits_the_same(slug: str, kind: LabelKind) -> None:

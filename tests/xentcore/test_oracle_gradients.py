@@ -100,6 +100,7 @@ def test_without_a_reduction_each_rows_gradient_is_its_own(case: Case, kind: str
     assert torch.equal(gradient_of(answer(case, batch, Options(reduction="none"))), summed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=name_of)
 @pytest.mark.parametrize(("case", "kind"), EVERY_LABEL_KIND, ids=name_of)
 def test_no_gradient_is_worse_than_that_of_the_naive_expression(

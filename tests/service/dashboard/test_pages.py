@@ -74,7 +74,9 @@ def api(server: Running) -> httpx2.Client:
     return server.client
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "path", [OF, *(pytest.param(each, marks=pytest.mark.slow) for each in PAGES if each != OF)]
+)
 def test_pages_have_no_flaw_wide_narrow_and_in_the_dark(visit: Visit, path: str) -> None:
     visit.open(path)
     assert visit.flaws() == []
@@ -86,6 +88,7 @@ def test_pages_have_no_flaw_wide_narrow_and_in_the_dark(visit: Visit, path: str)
     assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") != light
 
 
+@pytest.mark.slow
 def test_several_projects_are_to_choose_from(visit: Visit) -> None:
     visit.open("/")
     assert visit.page.locator(".card strong").all_inner_texts() == ["digits", "other"]
@@ -134,6 +137,7 @@ def test_the_chart_over_time_is_what_the_api_answers(visit: Visit, api: httpx2.C
     assert names == ["1.4", "2.0"]
 
 
+@pytest.mark.slow
 def test_the_chart_is_read_and_steered_by_keys(visit: Visit) -> None:
     visit.open(OF)
     visit.page.locator(".plot").focus()
@@ -148,6 +152,7 @@ def test_the_chart_is_read_and_steered_by_keys(visit: Visit) -> None:
     assert button.get_attribute("aria-pressed") == "false"
 
 
+@pytest.mark.slow
 def test_the_first_key_leads_past_the_navigation(visit: Visit) -> None:
     visit.open(OF)
     visit.page.keyboard.press("Tab")
@@ -159,6 +164,7 @@ def test_the_first_key_leads_past_the_navigation(visit: Visit) -> None:
     assert ring == "solid"
 
 
+@pytest.mark.slow
 def test_the_state_is_in_the_address_and_links_keep_it(visit: Visit, api: httpx2.Client) -> None:
     visit.open(OF)
     visit.page.locator("[name=model_version]").select_option("2.0")
@@ -180,6 +186,7 @@ def test_the_state_is_in_the_address_and_links_keep_it(visit: Visit, api: httpx2
     assert visit.page.locator(".quick [aria-current]").inner_text() == "7 days"
 
 
+@pytest.mark.slow
 def test_copied_addresses_answer(visit: Visit) -> None:
     for path in (OF, f"{OF}/classes", f"{OF}/calibration", f"{OF}/hardest", f"{OF}/compare"):
         visit.open(path)
@@ -241,6 +248,7 @@ def test_versions_are_compared_in_a_sentence(visit: Visit, api: httpx2.Client) -
     assert visit.page.locator("svg.chart polygon.worse").count() >= 3
 
 
+@pytest.mark.slow
 def test_a_wrong_address_is_explained(visit: Visit) -> None:
     visit.open(f"{OF}?from=yesterday")
     assert "/from" in visit.text(".problem code")
@@ -249,6 +257,7 @@ def test_a_wrong_address_is_explained(visit: Visit) -> None:
     assert "nothing was recorded under this project" in visit.text(".problem")
 
 
+@pytest.mark.slow
 def test_tried_batches_have_the_numbers_of_the_api(visit: Visit, api: httpx2.Client) -> None:
     visit.open("/try?variant=sparse&variant=focal:" + '{"gamma":3}')
     visit.page.locator("textarea").fill("a,b,c,label\n2.0,1.0,0.0,a\n0.5,2.5,0.0,c\n")
@@ -282,6 +291,7 @@ def test_tried_batches_have_the_numbers_of_the_api(visit: Visit, api: httpx2.Cli
     assert visit.flaws() == []
 
 
+@pytest.mark.slow
 def test_what_the_api_refuses_is_shown_with_its_place(visit: Visit) -> None:
     visit.open("/try?variant=sparse")
     visit.page.locator("textarea").fill('{"logits": [[1, 2]], "labels": [7]}')
@@ -303,6 +313,7 @@ def test_what_the_api_refuses_is_shown_with_its_place(visit: Visit) -> None:
     visit.page.locator(".problem", has_text="the settings of sparse are not JSON").wait_for()
 
 
+@pytest.mark.slow
 def test_files_are_sent_as_they_are(visit: Visit, tmp_path: Path) -> None:
     torch.manual_seed(0)
     tensors = {"logits": torch.randn(50, 7), "labels": torch.randint(7, (50,))}
@@ -330,6 +341,7 @@ def test_files_are_sent_as_they_are(visit: Visit, tmp_path: Path) -> None:
     assert visit.refused == []
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_and_an_empty_service_says_how_to_begin(
     context: BrowserContext, tmp_path: Path
 ) -> None:

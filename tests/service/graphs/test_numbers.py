@@ -63,6 +63,7 @@ def test_the_standards_own_evaluator_agrees(case: Case, kind: LabelKind) -> None
     )
 
 
+@pytest.mark.slow
 @each_kind(EVERY_KIND)
 def test_a_common_offset_that_float32_can_hold_exactly(case: Case, kind: LabelKind) -> None:
     batch = draw(kind, 16, torch.float32, ranks=case.ranks)

@@ -38,6 +38,7 @@ def first_alarm(rows: Moments, wanted: Watch) -> int | None:
     return next((each.since for each in found if each.firing), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("name", ["normal", "lognormal"])
@@ -53,6 +54,7 @@ def test_no_change_seldom_raises_an_alarm_at_any_look(kind: str, sign: int, name
     assert alarms <= 6
 
 
+@pytest.mark.slow
 def test_false_alarms_of_the_cusum_stay_below_the_level() -> None:
     random = np.random.default_rng(2)
     runs, alarms, page = 400, 0, 0

@@ -111,6 +111,7 @@ def test_rules_name_versions_of_label_schemas_after_their_classes(empty_url: str
     database.close()
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_make_the_tables_once(empty_url: str) -> None:
     command = [sys.executable, "-c", MIGRATE, empty_url]
     starting = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]

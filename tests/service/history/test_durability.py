@@ -106,6 +106,7 @@ def check(database: Database, told: set[tuple[int, str]]) -> None:
     assert revision <= sum(row["revision"] for row in rows.values())
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_twice(database_url: str) -> None:
     draw = random.Random(11)  # noqa: S311
     told: set[tuple[int, str]] = set()

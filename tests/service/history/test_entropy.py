@@ -106,6 +106,7 @@ def test_it_is_held_where_the_class_says_nothing_of_the_loss() -> None:
     assert 0.85 < np.median(width) < 1.2
 
 
+@pytest.mark.slow
 def test_it_is_held_for_many_small_batches() -> None:
     held, width = estimated(Spec("sparse"), learned, 20, batches=12, trials=200)
     assert held.mean() >= 0.91  # of 200
@@ -139,6 +140,7 @@ def drawn(every: Moments, random: np.random.Generator, count: int) -> Moments:
     return Moments(*(each[place] for each in every.sums()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["threshold", "reference", "cusum"])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(

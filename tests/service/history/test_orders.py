@@ -56,6 +56,7 @@ def batches() -> list[dict[str, Any]]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_any_order_gives_the_same_bytes(make_url: MakeUrl, tmp_path: Path) -> None:
     whole = batches()

@@ -49,6 +49,7 @@ def same_moment() -> list[Batch]:
     ]
 
 
+@pytest.mark.slow
 def test_a_shuffled_history_gives_the_same_bytes(database: Database) -> None:
     batches = [*history(minutes=70, rows=12), *same_moment()]
     insert_batches(database, batches)
@@ -192,6 +193,7 @@ def test_an_unknown_project_is_none(database: Database) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_view_holds_what_its_revision_says_while_others_write(database: Database) -> None:
     """Whoever sees a revision sees every batch up to it, and no batch twice or in part."""
     batches = history(minutes=60, rows=5)

@@ -130,6 +130,7 @@ def test_replicated_rows_have_the_bootstraps_interval(database: Database) -> Non
     assert mixed["high"] - mixed["low"] < clustered["high"] - clustered["low"]
 
 
+@pytest.mark.slow
 def test_a_spike_stays_in_sight(database: Database) -> None:
     """One batch in 10 000 minutes: in whatever bucket it falls, the maximum shows it."""
     random = np.random.default_rng(0)

@@ -160,6 +160,7 @@ def problem(answer: httpx2.Response, status: int, kind: str) -> str:
     return str(document["detail"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_taken_is_said_and_the_service_goes_on(
     serving: Running, folder: Path, name: str
@@ -220,6 +221,7 @@ def test_a_process_that_dies_or_hangs_is_a_broken_model() -> None:
         assert trials.examine(raw(linear()), None).opset  # by another one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("card", "expected"),
     [
@@ -296,6 +298,7 @@ def test_links_out_of_the_folder_are_not_followed(
     assert found["model"]["version"] == "2"
 
 
+@pytest.mark.slow
 def test_an_endless_model_ends_with_its_request(tmp_path: Path) -> None:
     save(tmp_path / "models", endless())
     settings: dict[str, Any] = {"models_dir": tmp_path / "models", "data_dir": tmp_path}

@@ -123,6 +123,7 @@ def test_versions_are_uploaded_once_and_deleted(running: Running, models: Path) 
     assert client.put("/models/net/3", content=one, headers=gone).status_code == 415
 
 
+@pytest.mark.slow
 def test_uploads_at_the_same_time_leave_one_of_them(running: Running, models: Path) -> None:
     files = [shifted(1.0 + index) for index in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -171,6 +172,7 @@ def test_a_folder_that_cannot_be_written_is_said(start: Start, tmp_path: Path) -
     assert running.client.get("/models").json() == {"models": []}
 
 
+@pytest.mark.slow
 def test_many_ask_many_models_with_few_loaded(running: Running, models: Path) -> None:
     steps = [1.0, 1.5, 2.0, 2.5]
     for index, step in enumerate(steps):
@@ -230,6 +232,7 @@ def test_a_model_stops_when_its_client_leaves(running: Running, models: Path) ->
     assert running.client.post("/models/net/loss/sparse", json=BATCH).status_code == 200
 
 
+@pytest.mark.slow
 def test_neither_onnx_nor_its_runtime_is_loaded_before_it_is_asked_for() -> None:
     program = (
         "import sys; from service.app import create_app; from service.settings import Settings; "
