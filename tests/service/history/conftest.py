@@ -15,7 +15,8 @@ from tests.service.history.histories import Batch, insert_batches
 from tests.service.history.postgres import Postgres, programs
 
 TEMPLATE = "history_template"
-BACKENDS = ("sqlite", "postgresql")
+# The same once more on PostgreSQL takes long; those of outages and durability ask it in any case.
+BACKENDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
 _numbers = itertools.count()
 
 
