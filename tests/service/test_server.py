@@ -121,6 +121,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         assert server.process.wait(PATIENCE_S) == 1
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_a_failed_start(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]

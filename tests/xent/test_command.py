@@ -255,6 +255,7 @@ def test_the_doctor_finds_what_is_there_and_what_is_wrong(
     assert "!! key: no key" in out
 
 
+@pytest.mark.slow
 def test_it_runs_by_its_name_and_ends_with_its_reader(url: str) -> None:
     environment = {**os.environ, "XENT_URL": url, "PYTHONPATH": str(ROOT)}
     command = f"{sys.executable} -m xent variants | head -1; exit ${{PIPESTATUS[0]}}"
@@ -296,6 +297,7 @@ def test_help_says_how_it_ends(run: Run) -> None:
     assert run()[0] == 2
 
 
+@pytest.mark.slow
 def test_a_long_batch_is_followed_by_a_bar(tmp_path: Path, url: str) -> None:
     """A terminal is a terminal: the command runs in one."""
     np.savez(
@@ -393,6 +395,7 @@ def test_watching_goes_on_and_tells_changes_only(remembering: Running) -> None:
     until(lambda: watching.poll() is not None)
 
 
+@pytest.mark.slow
 def test_watching_outlives_its_service(tmp_path: Path) -> None:
     database = Database(sqlite_url(tmp_path))
     database.migrate()
